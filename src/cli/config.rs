@@ -1,0 +1,46 @@
+//! `rblk config`: all effective values.
+
+use super::{Place, name_argument, print, print_json};
+use crate::config::Name;
+use crate::error::Result;
+
+const AFTER_HELP: &str = "\
+Example of /etc/rblk/swarm.toml, the same file on both nodes:
+  [resource]
+  name = \"swarm\"
+  promote-at-start = false   # become Primary as soon as that is safe
+  on-peer-lost = \"continue\"  # a Primary goes on without its peer
+  peer-timeout-ms = 4000     # silence that makes the peer lost, 500 to 25000
+  disk-timeout-ms = 30000    # silence that fails the disk, 1000 to 600000
+
+  [[node]]
+  name = \"docker1\"           # the host name
+  address = \"192.168.1.1:7790\"
+  disk = \"/dev/vg/swarm\"     # block device or file
+
+  [[node]]
+  name = \"docker2\"
+  address = \"192.168.1.2:7790\"
+  disk = \"/dev/vg/swarm\"
+
+Example, to check it and see every value:
+  rblk config swarm";
+
+/// Check the configuration and print all effective values, defaults included
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct ShowConfig {
+    /// Resource
+    #[arg(value_parser = name_argument)]
+    name: Name,
+    /// As JSON instead of TOML
+    #[arg(long)]
+    json: bool,
+}
+
+impl ShowConfig {
+    pub(super) fn run(self, place: &Place) -> Result<()> {
+        let config = place.load(&self.name)?;
+        if self.json { print_json(&config.effective()) } else { print(&config.to_toml()?) }
+    }
+}

@@ -1,0 +1,141 @@
+//! `rblk create`: fresh metadata.
+
+mod write;
+
+use super::progress::Progress;
+use super::{Place, name_argument, order, say, units};
+use crate::config::{Config, Name};
+use crate::error::{Error, Kind, Result};
+use crate::io::disk::{Backing, OpenMode, signature};
+use crate::meta::layout::{Layout, SUPERBLOCK_COPIES};
+use crate::meta::superblock::{History, NodeId, Superblock};
+use std::time::Duration;
+
+/// How long a daemon that has just ended may still hold the disk.
+const OPEN_WAIT: Duration = Duration::from_millis(500);
+
+const AFTER_HELP: &str = "\
+Example, two empty disks: on both nodes
+  rblk create swarm
+  rblk attach swarm
+and on one of them, whose disk is then copied to the other:
+  rblk promote swarm --force
+
+Example, two disks known to be equal, such as two new thin volumes:
+  rblk create swarm --in-sync";
+
+/// Write fresh metadata on this node's disk
+///
+/// The metadata is at the end of the disk; the data before it is left alone.
+/// Refused over existing metadata, file systems, LVM and RAID.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Create {
+    /// Resource
+    #[arg(value_parser = name_argument)]
+    name: Name,
+    /// Even over existing metadata or a known file system, LVM or RAID: the
+    /// last blocks of the disk are overwritten, and old metadata is lost
+    #[arg(long)]
+    force: bool,
+    /// Declare the disks of both nodes equal: no initial sync. If they differ,
+    /// reads will depend on the node, and nothing will notice
+    #[arg(long)]
+    in_sync: bool,
+}
+
+impl Create {
+    pub(super) fn run(self, place: &Place) -> Result<()> {
+        let config = place.load(&self.name)?;
+        let node = config.local(place.node.as_deref())?;
+        let disk = &config.node(node).disk;
+        let what = || format!("Cannot create metadata for {} on {}", self.name, disk.display());
+        let mode = OpenMode::Serve { wait: OPEN_WAIT };
+        let backing = Backing::open(disk, mode).map_err(|error| {
+            Error::new(Kind::Io, what()).why(error.why()).remedy(error.remedy())
+        })?;
+        let layout = Layout::of_disk(backing.bytes()).map_err(|error| {
+            Error::new(Kind::Refused, what())
+                .why(order(&error.to_string()))
+                .remedy("use a disk of another size")
+        })?;
+        let found = holds(&backing, &layout).map_err(|error| Error::io(what(), error))?;
+        match found {
+            Some(found) if !self.force => {
+                return Err(Error::new(Kind::Refused, what())
+                    .why(format!("there is {found} on it"))
+                    .remedy("check `disk` in the configuration; --force overwrites it"));
+            }
+            _ => {}
+        }
+        let superblock = fresh(&config, node, &layout, self.in_sync);
+        let mut progress = Progress::new();
+        let total = u64::from(layout.pages());
+        let stage = format!("writing metadata on {}", disk.display());
+        write::metadata(&backing, &layout, &superblock, |pages| {
+            progress.show(&stage, "", pages, total);
+        })
+        .map_err(|error| Error::io(what(), error).remedy("look at `dmesg`, then try again"))?;
+        drop(progress);
+        say(&next_steps(&config, node, &layout, self.in_sync));
+        Ok(())
+    }
+}
+
+/// What is on the disk that must not be overwritten unasked, to follow "there is".
+fn holds(backing: &Backing, layout: &Layout) -> std::io::Result<Option<String>> {
+    for copy in 0..SUPERBLOCK_COPIES {
+        let block = write::read_block(backing, layout.superblock(copy));
+        // An unreadable block is no reason to stop: writing it may well heal it.
+        let Ok(block) = block else { continue };
+        match Superblock::inspect(layout, copy, &block) {
+            Ok(found) => {
+                return Ok(Some(format!(
+                    "rblk metadata of volume {}, node {}",
+                    found.volume, found.node.0
+                )));
+            }
+            Err(reason) if !reason.is_damage() => {
+                return Ok(Some(format!("rblk metadata, though not as it should be: {reason},")));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(signature(backing)?.map(str::to_owned))
+}
+
+fn fresh(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> Superblock {
+    Superblock {
+        sequence: 1,
+        volume: config.volume_id(),
+        node,
+        usable_sectors: layout.data_sectors(),
+        agreed_sectors: 0,
+        current: in_sync.then(|| config.in_sync_generation()),
+        base: None,
+        history: History::default(),
+        consistent: in_sync,
+        outdated: false,
+        peer_outdated: false,
+        primary: false,
+        crashed: false,
+        instance: 0,
+    }
+}
+
+fn next_steps(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> String {
+    let (name, peer) = (&config.name, &config.peer_of(node).name);
+    let size = units::bytes(layout.data_sectors() * crate::limits::SECTOR_BYTES);
+    let (option, force, choice) = if in_sync {
+        (" --in-sync", "", "where the volume shall be used")
+    } else {
+        ("", " --force", "whose data shall be kept; it is copied to the other")
+    };
+    format!(
+        "Metadata for {name} is written; the volume has room for {size} of data.\n\
+         Next:\n  \
+           on {peer}, if not yet done: rblk create {name}{option}\n  \
+           on both nodes, to run it: rblk attach {name}\n  \
+           on the node {choice}: rblk promote {name}{force}"
+    )
+}

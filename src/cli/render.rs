@@ -1,0 +1,143 @@
+//! The status as text, in DRBD's form: two spaces per level, and only what is worth knowing.
+//!
+//! ```text
+//! swarm role:Primary
+//!   disk:UpToDate open:yes size:1.0 GiB at:/dev/ublkb0
+//!   docker2 role:Secondary
+//!     replication:SyncSource peer-disk:Inconsistent out-of-sync:512.0 MiB
+//!     [#######>----------------------]  25.0 %  128.0 MiB/s  4 s left
+//! ```
+
+use super::units;
+use crate::ctl::status::{Connection, ConnectionState, PeerDevice, Resource, Sync};
+use std::fmt::Write;
+
+/// Width of the bar of a running resync.
+const BAR_COLUMNS: usize = 30;
+
+/// The text for one resource, without a line break at the end.
+pub(super) fn resource(resource: &Resource) -> String {
+    let mut out = format!("{} role:{}", resource.name, resource.role);
+    if resource.suspended {
+        let _ = write!(out, " suspended:{}", suspended(resource));
+    }
+    if let Some(faults) = &resource.rblk.faults {
+        let _ = write!(out, " faults:{faults}");
+    }
+    for device in &resource.devices {
+        let open = if device.open { "yes" } else { "no" };
+        let size = units::bytes(device.size.saturating_mul(1024));
+        let _ = write!(out, "\n  disk:{} open:{open} size:{size}", device.disk_state);
+    }
+    if let Some(address) = &resource.rblk.address {
+        let _ = write!(out, " at:{address}");
+    }
+    for peer in &resource.connections {
+        connection(&mut out, peer);
+    }
+    for why in &resource.rblk.why.not_connected {
+        let _ = write!(out, "\n  not connected: {why}");
+    }
+    for why in &resource.rblk.why.not_promotable {
+        let _ = write!(out, "\n  cannot become Primary: {why}");
+    }
+    out
+}
+
+fn suspended(resource: &Resource) -> String {
+    let reasons = [
+        (resource.suspended_user, "user"),
+        (resource.suspended_no_data, "no-data"),
+        (resource.suspended_fencing, "fencing"),
+        (resource.suspended_quorum, "quorum"),
+    ];
+    let given: Vec<&str> = reasons.iter().filter(|entry| entry.0).map(|entry| entry.1).collect();
+    if given.is_empty() { "yes".to_owned() } else { given.join(",") }
+}
+
+fn connection(out: &mut String, peer: &Connection) {
+    let connected = peer.connection_state == ConnectionState::Connected;
+    if connected {
+        let _ = write!(out, "\n  {} role:{}", peer.name, peer.peer_role);
+    } else {
+        let _ = write!(out, "\n  {} connection:{}", peer.name, peer.connection_state);
+    }
+    for device in &peer.peer_devices {
+        let behind = units::bytes(device.out_of_sync.saturating_mul(1024));
+        if connected {
+            let _ = write!(
+                out,
+                "\n    replication:{} peer-disk:{} out-of-sync:{behind}",
+                device.replication_state, device.peer_disk_state
+            );
+            sync(out, device);
+        } else {
+            let _ = write!(out, "\n    out-of-sync:{behind}");
+        }
+    }
+}
+
+fn sync(out: &mut String, device: &PeerDevice) {
+    let Some(sync) = &device.sync else { return };
+    if device.resync_suspended != "no" && !device.resync_suspended.is_empty() {
+        let _ = write!(out, " resync-suspended:{}", device.resync_suspended);
+    }
+    let bar = units::bar(sync.percent_resync_done, BAR_COLUMNS);
+    let _ = write!(out, "\n    {bar} {}", sync_line(sync));
+}
+
+/// How far a resync is, in a few words.
+pub(super) fn sync_line(sync: &Sync) -> String {
+    let left = if sync.recent_rate > 0.0 {
+        units::seconds(sync.estimated_seconds_to_finish)
+    } else {
+        "unknown time".to_owned()
+    };
+    format!("{:5.1} %  {:.1} MiB/s  {left} left", sync.percent_resync_done, sync.recent_rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctl::status::{ReplicationState, sample};
+
+    #[test]
+    fn a_resync_reads_as_documented() {
+        let mut status = sample();
+        status.rblk.why.not_connected.clear();
+        status.rblk.why.not_promotable.clear();
+        status.rblk.faults = None;
+        let text = resource(&status);
+        assert_eq!(
+            text,
+            "swarm role:Primary\n  \
+               disk:UpToDate open:yes size:1.0 GiB at:nbd+unix:///?socket=/run/x\n  \
+               docker2 role:Secondary\n    \
+                 replication:SyncSource peer-disk:Inconsistent out-of-sync:512.0 MiB\n    \
+                 [#######>----------------------]  25.0 %  128.0 MiB/s  4 s left"
+        );
+    }
+
+    #[test]
+    fn a_lost_peer_is_explained() {
+        let mut status = sample();
+        status.connections[0].connection_state = ConnectionState::Connecting;
+        status.connections[0].peer_devices[0] = PeerDevice {
+            out_of_sync: 4,
+            replication_state: ReplicationState::Off,
+            ..PeerDevice::default()
+        };
+        status.suspended = true;
+        status.suspended_no_data = true;
+        let text = resource(&status);
+        for part in [
+            "suspended:no-data",
+            "docker2 connection:Connecting\n    out-of-sync:4.0 KiB",
+            "not connected: Nobody answers",
+            "cannot become Primary: The peer is Primary.",
+            "faults:disk-delay",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

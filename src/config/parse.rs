@@ -1,0 +1,225 @@
+//! From the bytes of a configuration file to a [`Config`], or to an error with file, line and what was
+//! expected.
+
+use super::section::{Found, Section, Source, shorten};
+use super::{Address, Config, Name, Node, OnPeerLost};
+use crate::error::{Error, Result};
+use crate::limits::{
+    DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
+};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use toml::de::DeTable;
+
+/// Keys of `[resource]`.
+const RESOURCE: [&str; 6] = [
+    "name",
+    "dual-primary",
+    "promote-at-start",
+    "on-peer-lost",
+    "peer-timeout-ms",
+    "disk-timeout-ms",
+];
+/// Keys of `[resource]` that a later version will know.
+const RESOURCE_LATER: [&str; 3] = ["prefer", "ride-through-s", "split-brain"];
+/// Values of `on-peer-lost` that a later version will know.
+const ON_PEER_LOST_LATER: [&str; 4] = ["suspend", "prefer", "fence", "witness"];
+
+/// The file as it would have to be written to give every value.
+#[derive(Serialize)]
+pub(super) struct Effective<'a> {
+    resource: Resource<'a>,
+    node: &'a [Node; 2],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Resource<'a> {
+    name: &'a Name,
+    dual_primary: bool,
+    promote_at_start: bool,
+    on_peer_lost: OnPeerLost,
+    peer_timeout_ms: u64,
+    disk_timeout_ms: u64,
+}
+
+impl<'a> From<&'a Config> for Effective<'a> {
+    fn from(config: &'a Config) -> Effective<'a> {
+        Effective {
+            resource: Resource {
+                name: &config.name,
+                dual_primary: false,
+                promote_at_start: config.promote_at_start,
+                on_peer_lost: config.on_peer_lost,
+                peer_timeout_ms: config.peer_timeout_ms,
+                disk_timeout_ms: config.disk_timeout_ms,
+            },
+            node: &config.nodes,
+        }
+    }
+}
+
+/// See [`Config::parse`].
+pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Result<Config> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or("");
+            let at = good.len()..good.len();
+            let source = Source { file, text: good };
+            return Err(source.error(&at, "not UTF-8: expected a TOML text file"));
+        }
+    };
+    let source = Source { file, text };
+    let document = DeTable::parse(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
+    })?;
+    let root = Section::new(source, "the file", document.get_ref(), 0..0);
+    root.only(&["resource", "node"])?;
+    let Some(resource) = root.table("resource", "[resource]")? else {
+        return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
+    };
+    // Before the nodes, so that the first mistake in the file is told first.
+    check_available(source, &resource)?;
+    resource.only(&RESOURCE)?;
+    let name = resource_name(source, &resource, expected)?;
+    let nodes = nodes(source, &root)?;
+    let mut config = Config::default_for(name, nodes);
+    if let Some(found) = resource.boolean("promote-at-start")? {
+        config.promote_at_start = found.value;
+    }
+    if let Some(ms) =
+        resource.integer("peer-timeout-ms", PEER_TIMEOUT_MS_MIN..PEER_TIMEOUT_MS_MAX + 1)?
+    {
+        config.peer_timeout_ms = ms;
+    }
+    if let Some(ms) =
+        resource.integer("disk-timeout-ms", DISK_TIMEOUT_MS_MIN..DISK_TIMEOUT_MS_MAX + 1)?
+    {
+        config.disk_timeout_ms = ms;
+    }
+    if let Some(found) = resource.string("on-peer-lost", "\"continue\"")? {
+        config.on_peer_lost = on_peer_lost(source, &found)?;
+    }
+    Ok(config)
+}
+
+/// Says of keys that belong to later versions that they do.
+fn check_available(source: Source<'_>, resource: &Section<'_>) -> Result<()> {
+    for key in RESOURCE_LATER {
+        if let Some((_, span)) = resource.get(key) {
+            let expected = "expected a file without it";
+            return Err(source.unavailable(&span, &format!("`{key}`"), expected));
+        }
+    }
+    match resource.boolean("dual-primary")? {
+        Some(found) if found.value => Err(source.unavailable(
+            &found.span,
+            "`dual-primary = true`",
+            "expected false, one Primary at a time",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn resource_name(
+    source: Source<'_>,
+    resource: &Section<'_>,
+    expected: Option<&Name>,
+) -> Result<Name> {
+    let found = resource.required("name", "\"swarm\"")?;
+    let name = name(source, &found)?;
+    match expected {
+        Some(expected) if *expected != name => Err(source.error(
+            &found.span,
+            format!(
+                "the resource is named \"{name}\": expected \"{expected}\", as the command and \
+                 the name of the file say"
+            ),
+        )),
+        _ => Ok(name),
+    }
+}
+
+fn name(source: Source<'_>, found: &Found<&str>) -> Result<Name> {
+    Name::parse(found.value).map_err(|expected| {
+        source.error(&found.span, format!("\"{}\": {expected}", shorten(found.value)))
+    })
+}
+
+fn on_peer_lost(source: Source<'_>, found: &Found<&str>) -> Result<OnPeerLost> {
+    let value = found.value;
+    if value == "continue" {
+        return Ok(OnPeerLost::Continue);
+    }
+    if ON_PEER_LOST_LATER.contains(&value) {
+        let wrong = format!("on-peer-lost = \"{value}\"");
+        return Err(source.unavailable(&found.span, &wrong, "expected \"continue\""));
+    }
+    let wrong = format!("on-peer-lost = \"{}\": expected \"continue\"", shorten(value));
+    Err(source.error(&found.span, wrong))
+}
+
+/// Both nodes, different from each other.
+fn nodes(source: Source<'_>, root: &Section<'_>) -> Result<[Node; 2]> {
+    let list = match root.get("node") {
+        None => &[][..],
+        Some((value, span)) => match value.as_array() {
+            Some(array) => array,
+            None => return Err(root.wrong_type("node", value, &span, "two tables [[node]]")),
+        },
+    };
+    let mut nodes = Vec::with_capacity(2);
+    for (index, entry) in list.iter().enumerate() {
+        let Some(table) = entry.get_ref().as_table() else {
+            let span = entry.span();
+            return Err(root.wrong_type("node", entry.get_ref(), &span, "two tables [[node]]"));
+        };
+        if index == 2 {
+            let wrong = format!("there are {} [[node]]: expected exactly two", list.len());
+            return Err(source.error(&entry.span(), wrong));
+        }
+        let section = Section::new(source, "[[node]]", table, entry.span());
+        nodes.push(node(source, &section, nodes.first())?);
+    }
+    let end = source.text.trim_end().len();
+    <[Node; 2]>::try_from(nodes).map_err(|nodes| {
+        let wrong = format!("there are {} [[node]]: expected exactly two", nodes.len());
+        source.error(&(end..end), wrong)
+    })
+}
+
+fn node(source: Source<'_>, section: &Section<'_>, other: Option<&Node>) -> Result<Node> {
+    section.only(&["name", "address", "disk"])?;
+    let twice = |found: &Found<&str>, key: &str| -> Error {
+        let wrong = format!(
+            "both nodes have the {key} \"{}\": expected two different ones",
+            shorten(found.value)
+        );
+        source.error(&found.span, wrong)
+    };
+    let found = section.required("name", "\"docker1\"")?;
+    let name = name(source, &found)?;
+    if other.is_some_and(|other| other.name == name) {
+        return Err(twice(&found, "name"));
+    }
+    let found = section.required("address", "\"192.168.1.1:7790\"")?;
+    let address = Address::parse(found.value).map_err(|expected| {
+        let wrong = format!("address \"{}\": {expected}", shorten(found.value));
+        source.error(&found.span, wrong)
+    })?;
+    if other.is_some_and(|other| other.address == address) {
+        return Err(twice(&found, "address"));
+    }
+    let found = section.required("disk", "\"/dev/vg/swarm\"")?;
+    let disk = PathBuf::from(found.value);
+    if !disk.is_absolute() || found.value.contains('\0') {
+        let wrong = format!(
+            "disk \"{}\": expected an absolute path such as \"/dev/vg/swarm\"",
+            shorten(found.value)
+        );
+        return Err(source.error(&found.span, wrong));
+    }
+    Ok(Node { name, address, disk })
+}

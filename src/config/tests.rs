@@ -1,0 +1,74 @@
+//! What a configuration file may say. The messages themselves are tested through the binary in
+//! `tests/cli.rs`.
+
+use super::*;
+use proptest::prelude::*;
+
+const GOOD: &str = r#"
+[resource]
+name = "swarm"
+
+[[node]]
+name = "docker1"
+address = "192.168.1.1:7790"
+disk = "/dev/docker/swarm"
+
+[[node]]
+name = "docker2"
+address = "[fd00::2]:7790"
+disk = "/dev/docker/swarm"
+"#;
+
+fn parse(text: &str) -> Result<Config> {
+    Config::parse(text.as_bytes(), Path::new("/etc/rblk/swarm.toml"), None)
+}
+
+#[test]
+fn what_is_printed_parses_to_the_same() {
+    for extra in ["", "promote-at-start = true\npeer-timeout-ms = 2_000\ndual-primary = false\n"] {
+        let text = GOOD.replacen("\n\n", &format!("\n{extra}\n"), 1);
+        let config = parse(&text).expect("valid");
+        let printed = config.to_toml().expect("printable");
+        assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
+    }
+}
+
+#[test]
+fn the_volume_depends_on_names_and_order_only() {
+    let config = parse(GOOD).expect("valid");
+    let moved = parse(&GOOD.replace("192.168.1.1", "10.0.0.1")).expect("valid");
+    assert_eq!(config.volume_id(), moved.volume_id());
+    let mut swapped = config.clone();
+    swapped.nodes.swap(0, 1);
+    assert_ne!(config.volume_id(), swapped.volume_id());
+    let renamed = parse(&GOOD.replace("swarm\"", "swarn\"")).expect("valid");
+    assert_ne!(config.volume_id(), renamed.volume_id());
+    assert_ne!(config.in_sync_generation(), renamed.in_sync_generation());
+}
+
+#[test]
+fn a_node_is_found_by_its_name() {
+    let config = parse(GOOD).expect("valid");
+    assert_eq!(config.local(Some("docker2")).expect("known"), NodeId(1));
+    assert_eq!(config.peer_of(NodeId(1)).name.as_str(), "docker1");
+    let error = config.local(Some("docker2.example.org")).expect_err("stranger");
+    assert!(error.to_string().contains("docker1 and docker2"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Config::parse(&bytes, Path::new("x"), None);
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_never_panics(
+        at in 0..GOOD.len(), cut in 0..20usize, put in "[\\[\\]{}=\"'.#a-z0-9\n\\-]{0,20}",
+    ) {
+        let end = (at + cut).min(GOOD.len());
+        let text = format!("{}{put}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(error) = parse(&text) {
+            prop_assert!(error.to_string().contains("/etc/rblk/swarm.toml:"), "{error}");
+        }
+    }
+}

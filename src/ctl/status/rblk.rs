@@ -1,0 +1,80 @@
+//! What DRBD's status has no key for.
+
+use serde::{Deserialize, Serialize};
+
+/// The additions to [`super::Resource`].
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Rblk {
+    /// Version of the daemon.
+    pub version: String,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// Memory of the daemon, resident, in bytes.
+    pub memory_bytes: u64,
+    /// `ublk` or `nbd`.
+    pub front: String,
+    /// Where clients find the volume while this node is Primary: a device path or an NBD URI.
+    pub address: Option<String>,
+    /// The identity of the data.
+    pub generation: Generation,
+    /// What stands in the way, in sentences.
+    pub why: Why,
+    /// Distinct blocks written by clients while the disks were last apart, in bytes.
+    pub written_apart_bytes: u64,
+    /// The running resync, or the last one.
+    pub resync: ResyncBytes,
+    /// The activity log.
+    pub al: ActivityLog,
+    /// Silence of the peer that ends the connection, in milliseconds.
+    pub peer_timeout_ms: u64,
+    /// Faults that are being injected for a test; absent if none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<String>,
+}
+
+/// The identity of the data on this node's disk; each id 32 hexadecimal digits.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Generation {
+    /// The generation of the data; null on a fresh disk.
+    pub current: Option<String>,
+    /// The generation that the bitmap is relative to; null while nothing is tracked.
+    pub base: Option<String>,
+    /// Earlier ones, newest first.
+    pub history: Vec<String>,
+}
+
+/// Sentences for the operator; empty lists if nothing stands in the way.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Why {
+    /// Why this node cannot become Primary.
+    pub not_promotable: Vec<String>,
+    /// Why the peer is not connected.
+    pub not_connected: Vec<String>,
+}
+
+/// What a resync moves.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ResyncBytes {
+    /// Copied by the running resync, or the last one, in bytes; zeroes that were skipped included.
+    pub done_bytes: u64,
+    /// What had to be copied when it began, in bytes.
+    pub total_bytes: u64,
+    /// Copied by all resyncs since the peer connected, in bytes.
+    pub since_connect_bytes: u64,
+    /// Of those, found to be zeroes and not sent, in bytes.
+    pub skipped_zero_bytes: u64,
+}
+
+/// The activity log: extents that are written to.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ActivityLog {
+    /// Extents in it now.
+    pub active: u64,
+    /// Extents that it has room for.
+    pub slots: u64,
+}

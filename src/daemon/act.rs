@@ -1,0 +1,191 @@
+//! Carrying out what the core wishes.
+//!
+//! Buffers are counted: a client's request, a received frame, a disk operation and a frame being sent each hold a
+//! reference of their own, so none is used again while anybody still needs its bytes.
+
+use super::run::Daemon;
+use crate::io::disk::{DiskRequest, Work};
+use crate::io::peer::Body;
+use crate::limits::{META_BLOCK_BYTES, PAGE_BIT_BYTES};
+use crate::replica::event::{Action, Buf, DiskOp, MetaBlock, Notice, OpId, Payload};
+use crate::wire::message::Message;
+
+/// Set in the name of a disk request that writes metadata.
+pub(super) const META: u64 = 1 << 63;
+
+/// Buffers of reads that the core started without one: for the peer and for resync.
+#[derive(Default)]
+pub(super) struct ReadBuffers {
+    filled: Vec<(OpId, Buf)>,
+    /// Reads that found no free buffer. Rare: the limits leave one for each, but a hung disk keeps its own.
+    waiting: Vec<(OpId, DiskOp)>,
+}
+
+impl Daemon {
+    /// Carries out every wish of the core.
+    pub(super) fn act(&mut self) {
+        while let Some(action) = self.replica.poll_action() {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Disk { op, what, .. } => self.start_disk(op, what),
+            Action::Meta { op, block } => self.write_meta(op, block),
+            Action::Send { conn, message, payload, .. } => {
+                let body = match payload {
+                    Payload::None => Body::None,
+                    Payload::Buf(buf) => Body::Buf(buf),
+                    Payload::Into(buf) => {
+                        if let Message::Read { id, .. } = message {
+                            self.peers.expect_reply(&mut self.io, conn, id, buf);
+                        }
+                        Body::None
+                    }
+                    Payload::Op(op) => {
+                        let buf = self.reads.take(op).expect("a filled buffer is sent once");
+                        self.peers.send(&mut self.io, conn, &message, Body::Buf(buf));
+                        self.io.pool.release(buf);
+                        return;
+                    }
+                    Payload::Bits { page } => {
+                        let mut bits = Box::new([0; PAGE_BIT_BYTES]);
+                        self.replica.encode_bits(page, &mut bits);
+                        Body::Bytes(bits)
+                    }
+                };
+                self.peers.send(&mut self.io, conn, &message, body);
+            }
+            Action::Close { conn, drain } => {
+                let now = self.clock.now();
+                self.peers.close(&mut self.io, now, conn, drain);
+            }
+            Action::Complete { id, result, .. } => {
+                if let Some(front) = &mut self.front {
+                    front.complete(&mut self.io, id, result);
+                }
+                if let Some(buf) = self.front_buffers[id.0 as usize].take() {
+                    self.io.pool.release(buf);
+                }
+                self.front_pending -= 1;
+            }
+            Action::Release { buf } => self.io.pool.release(buf),
+            Action::ReleaseOp { op } => {
+                if let Some(buf) = self.reads.take(op) {
+                    self.io.pool.release(buf);
+                }
+            }
+            Action::Reply { id, result } => self.on_reply(id, result),
+            Action::Notify(notice) => self.on_notice(notice),
+        }
+    }
+
+    fn start_disk(&mut self, op: OpId, what: DiskOp) {
+        let work = match what {
+            DiskOp::Read { span, buf } => read(span, buf, false),
+            DiskOp::ReadResync { span } | DiskOp::ReadPeer { span } => {
+                let Some(buf) = self.io.pool.take() else {
+                    self.reads.waiting.push((op, what));
+                    return;
+                };
+                self.reads.filled.push((op, buf));
+                read(span, buf, matches!(what, DiskOp::ReadResync { .. }))
+            }
+            DiskOp::Write { span, buf, fua } => {
+                Work::Write { offset: span.offset(), len: span.bytes() as u32, buf, fua }
+            }
+            DiskOp::Zero { span, kind, fua } => {
+                Work::Zero { offset: span.offset(), len: span.bytes(), kind, fua }
+            }
+            DiskOp::Flush => Work::Flush,
+        };
+        self.disk.start(&mut self.io, DiskRequest { user: op.0, what: work });
+    }
+
+    /// Reads that had to wait for a buffer.
+    pub(super) fn retry_reads(&mut self) {
+        while self.io.pool.free() > 0
+            && let Some((op, what)) = self.reads.waiting.pop()
+        {
+            self.start_disk(op, what);
+        }
+    }
+
+    fn write_meta(&mut self, op: OpId, block: MetaBlock) {
+        let offset = match block {
+            MetaBlock::Superblock { copy } => self.layout.superblock(copy),
+            MetaBlock::ActivityLog { slot } => self.layout.al_slot(slot),
+            MetaBlock::BitmapPage { page } => self.layout.bitmap_page(page),
+        };
+        let mut bytes = [0; META_BLOCK_BYTES];
+        self.replica.encode_meta(block, &mut bytes);
+        let buf = self.disk.meta.take().expect("metadata writes in flight are bounded");
+        self.disk.meta.bytes_mut(buf, META_BLOCK_BYTES).copy_from_slice(&bytes);
+        let what = Work::MetaWrite { offset, block: buf };
+        self.disk.start(&mut self.io, DiskRequest { user: op.0 | META, what });
+        self.disk.meta.release(buf); // the disk holds its own until the write has ended
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Role(role) => tracing::info!("this node is {role:?}"),
+            Notice::State => self.log_state(),
+            Notice::PeerBroken(why) => {
+                tracing::error!("closed the connection: the peer sent {why}");
+            }
+            Notice::Refused { by_peer, reason } => {
+                let who = if by_peer { "the peer refused" } else { "refused the peer" };
+                tracing::error!(
+                    "{who}: {}",
+                    super::status::refusal_text(reason, self.options.config.name.as_str())
+                );
+                let now = self.clock.now();
+                self.peers.back_off(now);
+            }
+            Notice::Alone(generation) => {
+                tracing::warn!("going on alone, as generation {generation}");
+            }
+            Notice::PeerTimeout => {
+                tracing::warn!("the peer did not answer in time");
+                self.peers.dial_error = Some("the peer did not answer in time".to_owned());
+            }
+            Notice::DiskFailed(why) => tracing::error!("{why}: see the kernel log for the disk"),
+            Notice::ResyncStarted { source, blocks } => {
+                let way = if source { "to" } else { "from" };
+                let kib = blocks * crate::limits::BLOCK_BYTES / 1024;
+                tracing::info!("resync {way} the peer begins: {kib} KiB out of sync");
+            }
+            Notice::ResyncDone => tracing::info!("resync done: both disks are equal"),
+        }
+    }
+
+    fn log_state(&mut self) {
+        let s = self.replica.snapshot();
+        let state = (s.connection, s.replication, s.disk, s.peer_role, s.peer_disk);
+        if self.logged != Some(state) {
+            self.logged = Some(state);
+            let peer = match (s.peer_role, s.peer_disk) {
+                (Some(role), Some(disk)) => format!("peer {role:?} {disk:?}"),
+                _ => "peer unknown".to_owned(),
+            };
+            tracing::info!(
+                "{:?}, {:?}, this disk {:?}, {peer}",
+                s.connection,
+                s.replication,
+                s.disk
+            );
+        }
+    }
+}
+
+impl ReadBuffers {
+    fn take(&mut self, op: OpId) -> Option<Buf> {
+        let at = self.filled.iter().position(|(known, _)| *known == op)?;
+        Some(self.filled.swap_remove(at).1)
+    }
+}
+
+fn read(span: crate::span::Span, buf: Buf, detect_zero: bool) -> Work {
+    Work::Read { offset: span.offset(), len: span.bytes() as u32, buf, detect_zero }
+}

@@ -1,0 +1,58 @@
+//! One process per resource: glue between the core and the world.
+//!
+//! - [`run`] is the way in: open, start, loop, leave. The loop itself is in `run.rs`.
+//! - `open.rs` reads the metadata, `peers.rs` has the connections, `act.rs` carries out what the core wishes.
+//! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see.
+
+mod act;
+mod device;
+mod mailbox;
+mod open;
+mod orders;
+mod peers;
+mod process;
+mod run;
+mod status;
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::meta::superblock::NodeId;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How clients reach the volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FrontChoice {
+    /// A block device of the kernel.
+    Ublk,
+    /// An NBD server on a UNIX socket at this absolute path.
+    NbdUnix(PathBuf),
+    /// An NBD server on TCP.
+    NbdTcp(SocketAddr),
+}
+
+/// What `rblk attach` was asked for, checked.
+#[derive(Clone, Debug)]
+pub struct AttachOptions {
+    /// The resource.
+    pub config: Config,
+    /// Which of its nodes this is.
+    pub node: NodeId,
+    /// Where the control socket goes; absolute.
+    pub run_dir: PathBuf,
+    /// How clients reach the volume.
+    pub front: FrontChoice,
+    /// Become Primary as soon as that is safe: `--primary`, or `promote-at-start` in the configuration.
+    pub primary: bool,
+    /// Faults to inject for a test, as given; hidden from users.
+    pub faults: Option<String>,
+}
+
+/// Runs the resource until it is detached.
+///
+/// # Errors
+/// Whatever keeps it from running on.
+pub fn run(options: AttachOptions) -> Result<()> {
+    process::start_log();
+    run::Daemon::start(options)?.run()
+}

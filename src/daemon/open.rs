@@ -1,0 +1,168 @@
+//! From a disk to a node that is ready to start: the order of reading, and of repairing, metadata.
+//!
+//! Nothing is written but in one case: an activity log that cannot be relied on. Then every bit is set on disk first,
+//! and a fresh log is written after that; a power cut in between leaves the log as unreliable as it was.
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::io::disk::{Backing, OpenMode};
+use crate::limits::{AL_SLOTS, META_BLOCK_BYTES};
+use crate::meta::block::{BlockError, Owner};
+use crate::meta::layout::Layout;
+use crate::meta::records::{self, AlTransaction};
+use crate::meta::recovery::{self, RawBlock};
+use crate::meta::superblock::{ChooseError, NodeId, Superblock};
+use crate::replica::{Replica, Settings, Start};
+use std::time::Duration;
+
+/// How long a daemon that was just killed may take to let go of the disk: its last operations must end first.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(10);
+/// Bitmap pages read at once: 1 MiB.
+const PAGES_AT_ONCE: u32 = 256;
+
+/// What attaching yields: the disk, held by us alone, and the node as its metadata describes it.
+pub(super) struct Opened {
+    pub(super) backing: Backing,
+    pub(super) layout: Layout,
+    pub(super) replica: Replica,
+    /// What the operator should know: repairs, missing abilities.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Opens the disk of `node` and reads its metadata.
+///
+/// # Errors
+/// The disk cannot be used, or its metadata is not ours or not there.
+pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
+    let name = &config.name;
+    let path = &config.node(node).disk;
+    let what = || format!("Cannot attach {name}");
+    let with_disk = || format!("{} with {}", what(), path.display());
+    let backing =
+        Backing::open(path, OpenMode::Serve { wait: TAKE_OVER_WAIT }).map_err(|error| {
+            Error::new(Kind::Io, with_disk()).why(error.why()).remedy(error.remedy())
+        })?;
+    let mut warnings: Vec<String> = backing.warning().map(str::to_owned).into_iter().collect();
+    let layout = Layout::of_disk(backing.bytes()).map_err(|error| {
+        Error::new(Kind::Refused, with_disk()).source(error).remedy("use a disk of another size")
+    })?;
+    let owner = Owner { volume: config.volume_id(), node };
+    let superblock = recovery::superblock(&layout, owner, |at| read_block(&backing, at))
+        .map_err(|error| no_metadata(config, node, error))?;
+    let read = |at| read_block(&backing, at);
+    let activity = match recovery::activity_log(&layout, owner, read) {
+        Ok(activity) => activity,
+        Err(reason) => {
+            warnings.push(format!(
+                "the activity log cannot be relied on ({reason}): everything will be resynced"
+            ));
+            mark_everything(&backing, &layout, owner).map_err(|error| Error::io(what(), error))?
+        }
+    };
+    let start = start_of(config, node, &backing, layout, superblock, activity)?;
+    let mut replica = Replica::new(&start);
+    let damaged = load_bitmap(&mut replica, &backing, &layout, owner);
+    if damaged > 0 {
+        warnings.push(format!(
+            "{damaged} pages of the bitmap are damaged: their blocks will be resynced"
+        ));
+    }
+    Ok(Opened { backing, layout, replica, warnings })
+}
+
+fn start_of(
+    config: &Config,
+    node: NodeId,
+    backing: &Backing,
+    layout: Layout,
+    superblock: Superblock,
+    activity: AlTransaction,
+) -> Result<Start> {
+    let mut entropy = [0; 16];
+    getrandom::fill(&mut entropy).map_err(|error| {
+        Error::new(Kind::Io, "Cannot get random numbers from the system").source(error.to_string())
+    })?;
+    Ok(Start {
+        layout,
+        superblock,
+        peer: NodeId(1 - node.0),
+        activity,
+        block_bytes: backing.block_bytes(),
+        discard: backing.discard(),
+        entropy: u128::from_le_bytes(entropy),
+        settings: Settings {
+            peer_timeout_ms: config.peer_timeout_ms,
+            disk_timeout_ms: config.disk_timeout_ms,
+            al_slots: AL_SLOTS,
+        },
+    })
+}
+
+/// A metadata block, or `None` if the disk does not give it.
+pub(super) fn read_block(backing: &Backing, at: u64) -> RawBlock {
+    let mut block = Box::new([0; META_BLOCK_BYTES]);
+    backing.read_at(at, &mut block[..]).ok().map(|()| block)
+}
+
+/// Says for good that nothing is known: all bits, then a fresh log.
+fn mark_everything(
+    backing: &Backing,
+    layout: &Layout,
+    owner: Owner,
+) -> std::io::Result<AlTransaction> {
+    for page in 0..layout.pages() {
+        let block = recovery::uniform_page(layout, owner, page, true);
+        backing.write_at_durable(layout.bitmap_page(page), &block)?;
+    }
+    let mut newest = AlTransaction::initial(0);
+    for (slot, (at, block)) in (0..).zip(recovery::fresh_ring(layout, owner)) {
+        backing.write_at_durable(at, &block)?;
+        newest = AlTransaction::initial(slot);
+    }
+    Ok(newest)
+}
+
+/// Loads all pages; returns how many were damaged.
+fn load_bitmap(replica: &mut Replica, backing: &Backing, layout: &Layout, owner: Owner) -> u32 {
+    let mut damaged = 0;
+    let mut chunk = vec![0; PAGES_AT_ONCE as usize * META_BLOCK_BYTES];
+    let mut page = 0;
+    while page < layout.pages() {
+        let count = PAGES_AT_ONCE.min(layout.pages() - page);
+        let bytes = &mut chunk[..count as usize * META_BLOCK_BYTES];
+        let whole = backing.read_at(layout.bitmap_page(page), bytes).is_ok();
+        for (number, raw) in (page..).zip(bytes.chunks_exact(META_BLOCK_BYTES)) {
+            let mut block = [0; META_BLOCK_BYTES];
+            block.copy_from_slice(raw);
+            let alone = if whole { None } else { read_block(backing, layout.bitmap_page(number)) };
+            let block = alone.as_deref().unwrap_or(&block);
+            let bits = records::decode_page(layout, owner, number, block).ok();
+            damaged += u32::from(bits.is_none());
+            replica.load_page(number, bits);
+        }
+        page += count;
+    }
+    damaged
+}
+
+fn no_metadata(config: &Config, node: NodeId, error: ChooseError) -> Error {
+    let name = &config.name;
+    let path = config.node(node).disk.display();
+    let blank = matches!(
+        error,
+        ChooseError::Neither { copy0: BlockError::Blank | BlockError::Magic, copy1 }
+            if matches!(copy1, BlockError::Blank | BlockError::Magic)
+    );
+    let remedy = if blank {
+        format!("run `rblk create {name}` to make this disk part of {name}")
+    } else {
+        format!(
+            "check that {path} is the disk of this node, see `rblk dump-meta {path}`; \
+             `rblk create {name} --force` makes a fresh start, with a full resync from the peer"
+        )
+    };
+    Error::new(Kind::Metadata, format!("Cannot attach {name}"))
+        .why(format!("{path} has no usable metadata of this volume"))
+        .source(error)
+        .remedy(remedy)
+}

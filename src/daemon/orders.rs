@@ -1,0 +1,352 @@
+//! What operators ask for, and when it can be done.
+//!
+//! Becoming Secondary and leaving take three steps: nobody has the device open, the device is gone, the core agrees.
+
+use super::mailbox::Order;
+use super::run::Daemon;
+use super::{FrontChoice, device};
+use crate::ctl::proto::{Reply, Request};
+use crate::error::{Error, Kind};
+use crate::front::News;
+use crate::replica::event::{Command, CommandError, CommandId, Input, Tick};
+use crate::wire::message::{DiskState, Role};
+use std::sync::mpsc::SyncSender;
+
+/// Pause between two attempts to become Primary by ourselves, in milliseconds.
+const PROMOTE_RETRY_MS: u64 = 500;
+
+/// A command that the core is carrying out.
+pub(super) struct Pending {
+    id: CommandId,
+    request: Request,
+    /// `None` for our own.
+    answer: Option<SyncSender<Reply>>,
+}
+
+/// A command that waits for the device to be gone.
+pub(super) struct Waiting {
+    request: Request,
+    answer: Option<SyncSender<Reply>>,
+}
+
+/// Commands under way.
+#[derive(Default)]
+pub(super) struct Orders {
+    next_id: u64,
+    pending: Vec<Pending>,
+    waiting: Option<Waiting>,
+    /// Become Primary as soon as that is safe.
+    pub(super) wants_primary: bool,
+    /// Why there was no device when this node was Primary.
+    pub(super) device_error: Option<String>,
+    retry_at: Tick,
+    /// The core has left; the process ends.
+    pub(super) left: bool,
+    /// The device stays for the next daemon, and its operations on the ring end only with the process.
+    pub(super) left_device: bool,
+}
+
+impl Orders {
+    pub(super) fn new(wants_primary: bool) -> Orders {
+        Orders { wants_primary, ..Orders::default() }
+    }
+
+    /// Without a device a Primary is of no use, and trying again by itself would not help.
+    fn no_device(&mut self, why: &str) {
+        self.wants_primary = false;
+        self.device_error = Some(format!("there was no device when it was Primary: {why}"));
+    }
+
+    /// Nobody is answered any more.
+    pub(super) fn abandon(&mut self) {
+        self.pending.clear();
+        self.waiting = None;
+    }
+
+    /// The node is still Primary, but not for long: it must not make a device again.
+    fn gives_up_role(&self) -> bool {
+        let gives_up = |pending: &Pending| !matches!(pending.request, Request::Promote { .. });
+        self.left || self.waiting.is_some() || self.pending.iter().any(gives_up)
+    }
+}
+
+impl Daemon {
+    pub(super) fn take_orders(&mut self) {
+        while let Ok(order) = self.mail.try_recv() {
+            match order {
+                Order::Control { request, answer } => self.on_control(request, answer),
+                Order::Stop => self.on_stop(),
+            }
+        }
+        self.device_may_be_gone();
+    }
+
+    fn on_control(&mut self, request: Request, answer: SyncSender<Reply>) {
+        match request {
+            Request::Status => {
+                let status = Box::new(self.status());
+                send(Some(answer), Reply::Status { status });
+            }
+            Request::Promote { force } => {
+                self.command(request, Command::Promote { force }, Some(answer));
+            }
+            Request::Demote | Request::Detach => self.take_device_away(request, Some(answer)),
+        }
+    }
+
+    /// The process is asked to end. A device that can wait for the next daemon, and has clients, does; else this is
+    /// a `detach` that clients do not hold up.
+    fn on_stop(&mut self) {
+        if self.orders.left {
+            return;
+        }
+        self.orders.wants_primary = false;
+        if let Some(waiting) = &mut self.orders.waiting {
+            waiting.request = Request::Detach; // once the device is gone, not the role alone but the node
+            return;
+        }
+        if let Some(front) = &mut self.front {
+            let openers = front.openers();
+            if !openers.is_empty() && front.leave_to_successor() {
+                let users = openers.join(", ");
+                tracing::warn!(
+                    "asked to stop while the device is in use by {users}: it waits for the next daemon"
+                );
+                self.orders.left = true;
+                self.orders.left_device = true;
+                return;
+            }
+        }
+        tracing::info!("asked to stop");
+        self.stop_device(Request::Detach, None);
+    }
+
+    /// What the device says of itself.
+    pub(super) fn take_news(&mut self) {
+        while let Some(news) = self.front.as_mut().and_then(|front| front.take_news()) {
+            match news {
+                News::Ready => {
+                    let address = self.front.as_ref().map(|front| front.address());
+                    tracing::info!("clients find the volume at {}", address.unwrap_or_default());
+                }
+                News::InUse => tracing::warn!("the device is in use and was not taken away"),
+                News::Slow(why) => tracing::warn!("taking the device away takes long: {why}"),
+                News::Fault(why) => tracing::error!("{why}"),
+                News::Gone => device::record(&self.options).forget(),
+                News::Failed(why) => {
+                    tracing::error!("there is no device: {why}");
+                    self.orders.no_device(&why);
+                    if self.orders.waiting.is_none() {
+                        self.orders.waiting =
+                            Some(Waiting { request: Request::Demote, answer: None });
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_device_away(&mut self, request: Request, answer: Option<SyncSender<Reply>>) {
+        let openers = match &self.front {
+            Some(front) => front.openers(),
+            None => device::record(&self.options).users(),
+        };
+        let what = self.failed(&request);
+        if !openers.is_empty() {
+            let error = Error::new(Kind::Busy, what)
+                .why(format!("the device is in use by {}", openers.join(", ")))
+                .remedy("unmount it and stop its users, then try again");
+            send(answer, Reply::from(error));
+            return;
+        }
+        if self.orders.waiting.is_some() {
+            let error = Error::new(Kind::Busy, what)
+                .why("another demote or detach is under way")
+                .remedy("wait for it to end");
+            send(answer, Reply::from(error));
+            return;
+        }
+        self.orders.wants_primary = false;
+        if self.front.is_none() {
+            device::record(&self.options).remove_orphan();
+        }
+        self.stop_device(request, answer);
+    }
+
+    fn stop_device(&mut self, request: Request, answer: Option<SyncSender<Reply>>) {
+        if let Some(front) = &mut self.front {
+            front.stop(&mut self.io);
+            self.feed(Input::DeviceStops);
+        }
+        self.orders.waiting = Some(Waiting { request, answer });
+    }
+
+    fn device_may_be_gone(&mut self) {
+        if self.front.as_ref().is_some_and(|front| !front.stopped()) {
+            return;
+        }
+        let Some(Waiting { request, answer }) = self.orders.waiting.take() else { return };
+        self.front = None;
+        let command = match request {
+            Request::Detach => Command::Detach,
+            _ => Command::Demote,
+        };
+        self.command(request, command, answer);
+    }
+
+    /// With `--primary`: tries whenever it looks possible.
+    pub(super) fn want_primary(&mut self) {
+        let now = self.clock.now();
+        if !self.orders.wants_primary || now < self.orders.retry_at {
+            return;
+        }
+        let snapshot = self.replica.snapshot();
+        let good =
+            snapshot.disk == DiskState::UpToDate || snapshot.peer_disk == Some(DiskState::UpToDate);
+        let alone = snapshot.superblock.peer_outdated && snapshot.peer_role.is_none();
+        let free = snapshot.peer_role == Some(Role::Secondary) || alone;
+        if snapshot.role == Role::Primary {
+            self.orders.wants_primary = false;
+        } else if good && free {
+            self.orders.retry_at = now.plus_ms(PROMOTE_RETRY_MS);
+            self.command(
+                Request::Promote { force: false },
+                Command::Promote { force: false },
+                None,
+            );
+        }
+    }
+
+    /// When the loop must look again without being woken: after a failed attempt. What the first one waits for wakes
+    /// it.
+    pub(super) fn next_order_tick(&mut self) -> Option<Tick> {
+        let retry = self.orders.wants_primary && self.orders.retry_at > self.clock.now();
+        retry.then_some(self.orders.retry_at)
+    }
+
+    fn command(&mut self, request: Request, command: Command, answer: Option<SyncSender<Reply>>) {
+        self.orders.next_id += 1;
+        let id = CommandId(self.orders.next_id);
+        self.orders.pending.push(Pending { id, request, answer });
+        self.feed(Input::Command { id, command });
+    }
+
+    /// The core has answered.
+    pub(super) fn on_reply(&mut self, id: CommandId, result: Result<(), CommandError>) {
+        let Some(at) = self.orders.pending.iter().position(|pending| pending.id == id) else {
+            return;
+        };
+        let Pending { request, answer, .. } = self.orders.pending.swap_remove(at);
+        let leaves = matches!(request, Request::Detach | Request::Demote);
+        if leaves && result == Err(CommandError::Busy) && self.orders.waiting.is_none() {
+            // A promotion is under way. Who is asked to stop must not forget it: again when that has ended.
+            self.orders.waiting = Some(Waiting { request, answer });
+            return;
+        }
+        if request == Request::Detach && result.is_ok() {
+            self.orders.left = true;
+        }
+        let reply = match result {
+            Ok(()) => Reply::Ok,
+            Err(error) => Reply::from(self.explain(&request, error)),
+        };
+        send(answer, reply);
+    }
+
+    /// The device exists exactly while this node is Primary.
+    pub(super) fn follow_role(&mut self) {
+        let primary = self.replica.role() == Role::Primary;
+        if !primary || self.front.is_some() || self.orders.gives_up_role() {
+            return;
+        }
+        let snapshot = self.replica.snapshot();
+        let geometry = device::geometry(&snapshot);
+        match device::open(&mut self.io, &self.options, &geometry) {
+            Ok(front) => {
+                if self.options.front != FrontChoice::Ublk {
+                    tracing::info!("clients find the volume at {}", front.address());
+                }
+                self.front = Some(front);
+                self.take_news();
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                self.orders.no_device(&error.to_string());
+                self.orders.waiting = Some(Waiting { request: Request::Demote, answer: None });
+            }
+        }
+    }
+
+    fn failed(&self, request: &Request) -> String {
+        let name = &self.options.config.name;
+        match request {
+            Request::Promote { .. } => format!("Cannot promote {name}"),
+            Request::Demote => format!("Cannot demote {name}"),
+            Request::Detach => format!("Cannot detach {name}"),
+            Request::Status => format!("Cannot show {name}"),
+        }
+    }
+
+    fn explain(&self, request: &Request, error: CommandError) -> Error {
+        let name = &self.options.config.name;
+        let peer = &self.options.config.peer_of(self.options.node).name;
+        let (kind, why, remedy) = match error {
+            CommandError::NotUpToDate(_) if self.replica.snapshot().peer_disk.is_some() => (
+                Kind::Refused,
+                format!("neither this disk nor that of {peer} holds the volume's data yet"),
+                format!(
+                    "on the node whose data shall be kept run `rblk promote {name} --force`: \
+                     the other disk is overwritten"
+                ),
+            ),
+            CommandError::NotUpToDate(disk) => (
+                Kind::Refused,
+                format!(
+                    "the disk is {disk:?}, and {peer} is not there to say whether its data is newer"
+                ),
+                format!(
+                    "bring {peer} back, or run `rblk promote {name} --force`: writes that only {peer} has are then lost"
+                ),
+            ),
+            CommandError::PeerIsPrimary => (
+                Kind::Refused,
+                format!("{peer} is Primary"),
+                format!("run `rblk demote {name}` on {peer} first"),
+            ),
+            CommandError::NoDisk => (
+                Kind::Refused,
+                "this node's disk has failed".to_owned(),
+                format!("replace it, then `rblk create {name}` and attach again"),
+            ),
+            CommandError::Busy => (
+                Kind::Busy,
+                "another change of role is under way".to_owned(),
+                "wait for it to end".to_owned(),
+            ),
+            CommandError::PeerLost => (
+                Kind::Refused,
+                format!("the connection to {peer} broke while it was asked"),
+                "try again".to_owned(),
+            ),
+            CommandError::DiskFailed => (
+                Kind::Io,
+                "this node's disk failed meanwhile".to_owned(),
+                format!("look at `rblk status {name}` and the log"),
+            ),
+            CommandError::Detaching => (
+                Kind::Refused,
+                "this node is being detached".to_owned(),
+                format!("attach {name} again first"),
+            ),
+        };
+        Error::new(kind, self.failed(request)).why(why).remedy(remedy)
+    }
+}
+
+fn send(answer: Option<SyncSender<Reply>>, reply: Reply) {
+    if let Some(answer) = answer {
+        // A client that has gone does not want it.
+        drop(answer.send(reply));
+    } else if let Reply::Error { what, why, .. } = reply {
+        tracing::info!("{what}: {why}");
+    }
+}

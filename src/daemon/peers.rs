@@ -1,0 +1,400 @@
+//! Connections to the peer: one node dials, the other listens, and a stranger who knocks disturbs nobody.
+//!
+//! ```text
+//!   node 0 dials ──► connected ─────────────────────────────► current link ──► core
+//!   node 1 accepts ─► candidate ──Hello of our peer──────────►      │
+//!                        └─ anything else, or silence: closed       └─ closed: dial again after a pause
+//! ```
+//!
+//! An accepted connection becomes the current one, and displaces an older one, only when it has said `Hello` for our
+//! volume. Until then it costs a receive buffer and a few seconds, and there are at most [`CANDIDATES_MAX`]: a newer
+//! one takes the place of the oldest, so that those who say nothing do not keep out the peer, which speaks at once.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::io::Io;
+use crate::io::faults::Faults;
+use crate::io::net::{Connector, Listener, is_accept};
+use crate::io::peer::{Body, Link, LinkEvent};
+use crate::io::ring::{Completion, Owner};
+use crate::limits::{RECONNECT_MS, REFUSED_RECONNECT_MS};
+use crate::meta::superblock::{NodeId, VolumeId};
+use crate::replica::event::{Buf, ConnId, Tick};
+use crate::wire::message::Message;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Accepted connections that have not said who they are.
+const CANDIDATES_MAX: usize = 4;
+/// Connections of any standing, those that are closing included.
+const SLOTS_MAX: usize = 4 * CANDIDATES_MAX;
+/// A candidate says `Hello` within this time, in milliseconds.
+const HELLO_MS: u64 = 5_000;
+/// Tokens of the listening and the dialling socket.
+const LISTENER: u16 = 0;
+const DIALLER: u16 = 1;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// Accepted, and silent so far.
+    Candidate { since: Tick },
+    /// The core knows it.
+    Current(ConnId),
+    /// Given up; its operations are ending.
+    Closing,
+}
+
+struct Slot {
+    instance: u16,
+    link: Link,
+    standing: Standing,
+    from: SocketAddr,
+    /// The core has been told of it.
+    announced: bool,
+}
+
+/// Something for the core.
+pub(super) enum PeerEvent {
+    /// There is a new stream.
+    Connected(ConnId),
+    /// A message on it.
+    Received { conn: ConnId, message: Message, buf: Option<Buf>, payload: Box<[u8]> },
+    /// It ended.
+    Disconnected { conn: ConnId, why: String },
+}
+
+/// All connections of this node.
+pub(super) struct Peers {
+    volume: VolumeId,
+    peer: NodeId,
+    address: SocketAddr,
+    listener: Option<Listener>,
+    dialler: Option<Connector>,
+    dials: bool,
+    dial_at: Tick,
+    timeout_ms: u64,
+    slots: Vec<Slot>,
+    next_conn: u64,
+    next_instance: u16,
+    faults: Faults,
+    /// A `Hello` that made its sender the current link, on its way to the core.
+    greeting: Option<(ConnId, Message)>,
+    /// Why the last attempt failed.
+    pub(super) dial_error: Option<String>,
+    stopping: bool,
+}
+
+impl Peers {
+    /// Starts to listen, or to dial.
+    ///
+    /// # Errors
+    /// An address does not resolve, or this node's is not its own.
+    pub(super) fn start(
+        io: &mut Io,
+        config: &Config,
+        node: NodeId,
+        faults: Faults,
+    ) -> Result<Peers> {
+        let dials = node == NodeId(0);
+        let mine = resolve(config, node)?;
+        let peer = NodeId(1 - node.0);
+        let address = resolve(config, peer)?;
+        let mut listener = None;
+        if !dials {
+            let listening = Listener::bind(mine, config.peer_timeout_ms, Owner::Net, LISTENER);
+            let mut listening = listening.map_err(|error| {
+                Error::io(format!("Cannot attach {}", config.name), error).remedy(
+                    "check the address of this node in the configuration and that no other program uses the port",
+                )
+            })?;
+            listening.start(&mut io.ring);
+            listener = Some(listening);
+        }
+        Ok(Peers {
+            volume: config.volume_id(),
+            peer,
+            address,
+            listener,
+            dialler: None,
+            dials,
+            dial_at: Tick(0),
+            timeout_ms: config.peer_timeout_ms,
+            slots: Vec::with_capacity(SLOTS_MAX),
+            next_conn: 1,
+            next_instance: DIALLER + 1,
+            faults,
+            greeting: None,
+            dial_error: None,
+            stopping: false,
+        })
+    }
+
+    /// Dials if it is time, and turns away those who do not speak.
+    pub(super) fn tick(&mut self, io: &mut Io, now: Tick) {
+        for slot in &mut self.slots {
+            if let Standing::Candidate { since } = slot.standing
+                && now >= since.plus_ms(HELLO_MS)
+            {
+                tracing::warn!("closed a connection from {}: it did not say Hello", slot.from);
+                slot.link.close(io, false);
+                slot.standing = Standing::Closing;
+            }
+        }
+        let idle = self.dialler.is_none() && self.slots.is_empty();
+        if self.dials && idle && !self.stopping && now >= self.dial_at {
+            let patience = Duration::from_millis(self.timeout_ms);
+            let ours = (Owner::Net, DIALLER);
+            let begun =
+                Connector::start(&mut io.ring, self.address, patience, self.timeout_ms, ours);
+            match begun {
+                Ok(dialler) => self.dialler = Some(dialler),
+                Err(error) => self.dial_failed(now, &error.to_string()),
+            }
+        }
+    }
+
+    /// When [`Peers::tick`] has something to do; `None` while it does not.
+    pub(super) fn next_tick(&self) -> Option<Tick> {
+        let silent = self.slots.iter().filter_map(|slot| match slot.standing {
+            Standing::Candidate { since } => Some(since.plus_ms(HELLO_MS)),
+            _ => None,
+        });
+        let idle = self.dials && self.dialler.is_none() && self.slots.is_empty();
+        let dial = (idle && !self.stopping).then_some(self.dial_at);
+        silent.chain(dial).min()
+    }
+
+    /// The nodes do not agree: trying again at once would only fill the log.
+    pub(super) fn back_off(&mut self, now: Tick) {
+        self.dial_at = self.dial_at.max(now.plus_ms(REFUSED_RECONNECT_MS));
+    }
+
+    /// Takes a completion of [`Owner::Net`] or [`Owner::Peer`].
+    pub(super) fn on_completion(&mut self, io: &mut Io, now: Tick, done: Completion) {
+        let token = done.token;
+        if token.owner() == Owner::Peer {
+            let found = self.slots.iter_mut().find(|slot| slot.instance == token.instance());
+            if let Some(slot) = found {
+                slot.link.on_completion(io, done);
+            }
+        } else if is_accept(token) {
+            self.on_accept(io, now, done);
+        } else if let Some(dialler) = &mut self.dialler
+            && let Some(result) = dialler.on_completion(&mut io.ring, done)
+        {
+            self.dialler = None;
+            match result {
+                Ok(_) if self.stopping => {}
+                Ok(socket) => {
+                    self.dial_error = None;
+                    self.dial_at = now.plus_ms(RECONNECT_MS);
+                    let conn = self.new_conn();
+                    let standing = Standing::Current(conn);
+                    self.add(socket, self.address, standing);
+                }
+                Err(error) => self.dial_failed(now, &error.to_string()),
+            }
+        }
+    }
+
+    fn on_accept(&mut self, io: &mut Io, now: Tick, done: Completion) {
+        let Some(listener) = &mut self.listener else { return };
+        let Some((socket, from)) = listener.on_completion(&mut io.ring, done) else { return };
+        if self.stopping || self.slots.len() >= SLOTS_MAX {
+            return; // dropped, and thereby closed
+        }
+        let candidate = |slot: &&mut Slot| matches!(slot.standing, Standing::Candidate { .. });
+        if self.slots.iter_mut().filter(candidate).count() >= CANDIDATES_MAX
+            && let Some(oldest) = self.slots.iter_mut().find(candidate)
+        {
+            tracing::warn!("closed a connection from {}: too many say nothing", oldest.from);
+            oldest.link.close(io, false);
+            oldest.standing = Standing::Closing;
+        }
+        self.add(socket, from, Standing::Candidate { since: now });
+    }
+
+    fn add(&mut self, socket: std::os::fd::OwnedFd, from: SocketAddr, standing: Standing) {
+        let taken = |instance| self.slots.iter().any(|slot| slot.instance == instance);
+        while taken(self.next_instance) || self.next_instance <= DIALLER {
+            self.next_instance = self.next_instance.wrapping_add(1);
+        }
+        let instance = self.next_instance;
+        self.next_instance = self.next_instance.wrapping_add(1);
+        let mut link = Link::new(socket, instance);
+        link.faults = self.faults.clone();
+        self.slots.push(Slot { instance, link, standing, from, announced: false });
+        if let Standing::Current(_) = standing
+            && let Some(slot) = self.slots.last()
+        {
+            tracing::info!("connected to {}", slot.from);
+        }
+    }
+
+    fn new_conn(&mut self) -> ConnId {
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        conn
+    }
+
+    fn dial_failed(&mut self, now: Tick, why: &str) {
+        if self.dial_error.as_deref() != Some(why) {
+            tracing::info!("{why}");
+        }
+        self.dial_error = Some(why.to_owned());
+        self.dial_at = now.plus_ms(RECONNECT_MS);
+    }
+
+    /// The next event; `None` if there is none now.
+    pub(super) fn poll(&mut self, io: &mut Io) -> Option<PeerEvent> {
+        if let Some((conn, message)) = self.greeting.take() {
+            return Some(PeerEvent::Received { conn, message, buf: None, payload: Box::default() });
+        }
+        for at in 0..self.slots.len() {
+            let standing = self.slots[at].standing;
+            if let Standing::Current(conn) = standing
+                && !self.slots[at].announced
+            {
+                self.slots[at].announced = true;
+                return Some(PeerEvent::Connected(conn));
+            }
+            while let Some(event) = self.slots[at].link.poll(io) {
+                if let Some(event) = self.on_link_event(io, at, event) {
+                    return Some(event);
+                }
+                if at >= self.slots.len() || self.slots[at].link.closed() {
+                    break;
+                }
+            }
+        }
+        self.slots.retain(|slot| !(slot.link.closed() && slot.standing == Standing::Closing));
+        None
+    }
+
+    fn on_link_event(&mut self, io: &mut Io, at: usize, event: LinkEvent) -> Option<PeerEvent> {
+        let slot = &mut self.slots[at];
+        match (slot.standing, event) {
+            (Standing::Current(conn), LinkEvent::Received { message, buf, payload }) => {
+                Some(PeerEvent::Received { conn, message, buf, payload })
+            }
+            (Standing::Current(conn), LinkEvent::Closed { why }) => {
+                slot.standing = Standing::Closing;
+                Some(PeerEvent::Disconnected { conn, why })
+            }
+            (Standing::Candidate { .. }, LinkEvent::Received { message, buf, .. }) => {
+                release(io, buf);
+                self.on_candidate(io, at, message)
+            }
+            (Standing::Candidate { .. }, LinkEvent::Closed { why }) => {
+                tracing::warn!("closed a connection from {}: {why}", slot.from);
+                slot.standing = Standing::Closing;
+                None
+            }
+            (Standing::Closing, LinkEvent::Received { buf, .. }) => {
+                release(io, buf);
+                None
+            }
+            (Standing::Closing, LinkEvent::Closed { .. }) => None,
+        }
+    }
+
+    /// A candidate has spoken: our peer becomes the current link. So does a stranger while there is none, for the core
+    /// to refuse it with a reason.
+    fn on_candidate(&mut self, io: &mut Io, at: usize, message: Message) -> Option<PeerEvent> {
+        let current = |slot: &Slot| matches!(slot.standing, Standing::Current(_));
+        let alone = !self.slots.iter().any(current);
+        let ours = match message {
+            Message::Hello(hello) => hello.volume == self.volume && hello.node == self.peer,
+            _ => false,
+        };
+        let greets = matches!(message, Message::Hello(_));
+        if ours || (greets && alone) {
+            let conn = self.new_conn();
+            self.slots[at].standing = Standing::Current(conn);
+            self.slots[at].announced = true;
+            tracing::info!("connected from {}", self.slots[at].from);
+            self.greeting = Some((conn, message));
+            return Some(PeerEvent::Connected(conn));
+        }
+        tracing::warn!("closed a connection from {}: it is not our peer", self.slots[at].from);
+        self.slots[at].link.close(io, false);
+        self.slots[at].standing = Standing::Closing;
+        None
+    }
+
+    /// Queues a message. It goes nowhere if the connection is gone.
+    pub(super) fn send(&mut self, io: &mut Io, conn: ConnId, message: &Message, body: Body) {
+        if let Some(slot) = self.find(conn) {
+            slot.link.send(io, message, body);
+        }
+    }
+
+    /// The answer to read `id` goes into `buf`.
+    pub(super) fn expect_reply(&mut self, io: &mut Io, conn: ConnId, id: u64, buf: Buf) {
+        if let Some(slot) = self.find(conn) {
+            slot.link.expect_reply(io, id, buf);
+        }
+    }
+
+    /// Closes a connection. Nothing more is heard of it.
+    pub(super) fn close(&mut self, io: &mut Io, now: Tick, conn: ConnId, drain: bool) {
+        self.dial_at = self.dial_at.max(now.plus_ms(RECONNECT_MS));
+        if let Some(slot) = self.find(conn) {
+            slot.link.close(io, drain);
+            slot.standing = Standing::Closing;
+        }
+    }
+
+    /// Sends what is queued.
+    pub(super) fn flush(&mut self, io: &mut Io) {
+        for slot in &mut self.slots {
+            slot.link.flush(io);
+        }
+    }
+
+    /// Stops listening and dialling; links that are closing go on until they have closed.
+    pub(super) fn stop(&mut self, io: &mut Io) {
+        self.stopping = true;
+        if let Some(listener) = &mut self.listener {
+            listener.close(&mut io.ring);
+        }
+        if let Some(dialler) = &mut self.dialler {
+            dialler.cancel(&mut io.ring);
+        }
+        for slot in &mut self.slots {
+            if slot.standing != Standing::Closing {
+                slot.link.close(io, true);
+                slot.standing = Standing::Closing;
+            }
+        }
+    }
+
+    /// True when nothing of it is left on the ring.
+    pub(super) fn stopped(&self) -> bool {
+        let listening = self.listener.as_ref().is_some_and(|listener| !listener.ended());
+        self.stopping && !listening && self.dialler.is_none() && self.slots.is_empty()
+    }
+
+    fn find(&mut self, conn: ConnId) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.standing == Standing::Current(conn))
+    }
+}
+
+fn release(io: &mut Io, buf: Option<Buf>) {
+    if let Some(buf) = buf {
+        io.pool.release(buf);
+    }
+}
+
+fn resolve(config: &Config, node: NodeId) -> Result<SocketAddr> {
+    let node = config.node(node);
+    let what = || format!("Cannot use the address {} of node {}", node.address, node.name);
+    let found = node.address.resolve().map_err(|error| {
+        Error::io(what(), error).remedy("write an IP address, or a name in /etc/hosts")
+    })?;
+    found.first().copied().ok_or_else(|| {
+        Error::new(crate::error::Kind::Config, what())
+            .why("the name has no address")
+            .remedy("write an IP address, or a name in /etc/hosts")
+    })
+}

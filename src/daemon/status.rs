@@ -1,0 +1,268 @@
+//! From a snapshot of the core to what `rblk status` shows.
+
+use super::AttachOptions;
+use crate::ctl::status::{
+    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Path, PeerDevice,
+    Rblk, ReplicationState, Resource, ResyncBytes, Role, Sync, Why,
+};
+use crate::limits::SECTOR_BYTES;
+use crate::replica::Snapshot;
+use crate::replica::event::Tick;
+use crate::replica::snapshot::{Connection as Link, Replication, Suspended};
+use crate::wire::message::{self, Refusal};
+
+/// What the daemon knows besides the core.
+pub(super) struct Surroundings<'a> {
+    pub(super) options: &'a AttachOptions,
+    pub(super) now: Tick,
+    pub(super) front_address: Option<String>,
+    pub(super) minor: u32,
+    pub(super) open: bool,
+    pub(super) upper_pending: u64,
+    /// Why the last attempt to connect failed, or the last connection ended.
+    pub(super) dial_error: Option<String>,
+    /// Why there was no device when this node was Primary.
+    pub(super) device_error: Option<String>,
+    /// The node is to become Primary by itself.
+    pub(super) wants_primary: bool,
+}
+
+/// The status as it stands.
+pub(super) fn resource(s: &Snapshot, around: &Surroundings<'_>) -> Resource {
+    let config = &around.options.config;
+    Resource {
+        name: config.name.to_string(),
+        node_id: around.options.node.0,
+        role: s.role.into(),
+        suspended: s.suspended != Suspended::No,
+        suspended_no_data: s.suspended == Suspended::NoData,
+        write_ordering: "flush".to_owned(),
+        devices: vec![device(s, around)],
+        connections: vec![connection(s, around)],
+        rblk: additions(s, around),
+        ..Resource::default()
+    }
+}
+
+fn device(s: &Snapshot, around: &Surroundings<'_>) -> Device {
+    Device {
+        minor: around.minor,
+        disk_state: s.disk.into(),
+        open: around.open,
+        quorum: true,
+        size: s.sectors * SECTOR_BYTES / 1024,
+        read: s.counters.read_bytes / 1024,
+        written: s.counters.written_bytes / 1024,
+        al_writes: s.counters.al_writes,
+        bm_writes: s.counters.bitmap_writes,
+        upper_pending: around.upper_pending,
+        lower_pending: s.local_pending,
+        ..Device::default()
+    }
+}
+
+fn connection(s: &Snapshot, around: &Surroundings<'_>) -> Connection {
+    let config = &around.options.config;
+    let peer = config.peer_of(around.options.node);
+    let me = config.node(around.options.node);
+    let up = s.connection == Link::Connected;
+    Connection {
+        peer_node_id: 1 - around.options.node.0,
+        name: peer.name.to_string(),
+        connection_state: if up { ConnectionState::Connected } else { ConnectionState::Connecting },
+        congested: s.peer_pending as usize >= crate::limits::PEER_DATA_CREDITS,
+        peer_role: s.peer_role.map_or(Role::Unknown, Role::from),
+        paths: vec![Path {
+            this_host: (&me.address).into(),
+            remote_host: (&peer.address).into(),
+            established: s.connection != Link::Connecting,
+        }],
+        peer_devices: vec![peer_device(s, around.now)],
+        ..Connection::default()
+    }
+}
+
+fn peer_device(s: &Snapshot, now: Tick) -> PeerDevice {
+    let size = s.sectors * SECTOR_BYTES;
+    let in_sync = size.saturating_sub(s.out_of_sync_bytes);
+    let syncing = matches!(s.replication, Replication::SyncSource | Replication::SyncTarget);
+    PeerDevice {
+        replication_state: match s.replication {
+            Replication::Off => ReplicationState::Off,
+            Replication::Established => ReplicationState::Established,
+            Replication::SyncSource => ReplicationState::SyncSource,
+            Replication::SyncTarget => ReplicationState::SyncTarget,
+        },
+        peer_disk_state: s.peer_disk.map_or(DiskState::DUnknown, DiskState::from),
+        resync_suspended: "no".to_owned(),
+        received: s.counters.received_bytes / 1024,
+        sent: s.counters.sent_bytes / 1024,
+        out_of_sync: s.out_of_sync_bytes / 1024,
+        pending: s.peer_pending,
+        has_sync_details: syncing,
+        percent_in_sync: percent(in_sync, size),
+        sync: syncing.then(|| sync(s, now)),
+        ..PeerDevice::default()
+    }
+}
+
+fn sync(s: &Snapshot, now: Tick) -> Sync {
+    let left = s.out_of_sync_bytes;
+    let done = s.resync_total_bytes.saturating_sub(left);
+    let seconds = now.since(s.resync_began) as f64 / 1e6;
+    let rate = if seconds > 0.0 { done as f64 / seconds } else { 0.0 };
+    let seconds_left = if rate > 0.0 { (left as f64 / rate).ceil() as u64 } else { 0 };
+    let mib = rate / f64::from(1 << 20);
+    Sync {
+        percent_resync_done: percent(done, s.resync_total_bytes),
+        rs_total: s.resync_total_bytes / 1024,
+        rs_dt_start_ms: now.since(s.resync_began) / 1000,
+        rate: mib,
+        recent_rate: mib,
+        estimated_seconds_to_finish: seconds_left,
+        ..Sync::default()
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
+    let id = |id: Option<crate::meta::superblock::GenerationId>| id.map(|id| id.to_string());
+    Rblk {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        memory_bytes: resident_bytes(),
+        front: match around.options.front {
+            super::FrontChoice::Ublk => "ublk",
+            _ => "nbd",
+        }
+        .to_owned(),
+        address: around.front_address.clone(),
+        generation: Generation {
+            current: id(s.superblock.current),
+            base: id(s.superblock.base),
+            history: s.superblock.history.iter().map(|id| id.to_string()).collect(),
+        },
+        why: Why {
+            not_promotable: not_promotable(s, around),
+            not_connected: not_connected(s, around),
+        },
+        written_apart_bytes: s.counters.apart_bytes,
+        resync: ResyncBytes {
+            done_bytes: s.counters.resynced_bytes,
+            total_bytes: s.resync_total_bytes,
+            since_connect_bytes: s.counters.resynced_bytes,
+            skipped_zero_bytes: s.counters.resynced_zero_bytes,
+        },
+        al: ActivityLog { active: s.al_active as u64, slots: s.al_slots as u64 },
+        peer_timeout_ms: around.options.config.peer_timeout_ms,
+        faults: around.options.faults.clone(),
+    }
+}
+
+/// Resident memory of this process, from `/proc/self/statm`; 0 if that cannot be read.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+fn not_promotable(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
+    let mut why = Vec::new();
+    if s.role == message::Role::Primary {
+        return why;
+    }
+    why.extend(around.device_error.clone());
+    if around.wants_primary {
+        why.push("it becomes Primary by itself as soon as that is safe (--primary)".to_owned());
+    }
+    if s.peer_role == Some(message::Role::Primary) {
+        why.push("the peer is Primary".to_owned());
+    }
+    match s.disk {
+        message::DiskState::UpToDate => {}
+        message::DiskState::Consistent => why.push(
+            "the disk is Consistent: it may be older than the peer's, which has not been heard"
+                .into(),
+        ),
+        message::DiskState::Outdated => {
+            why.push(
+                "the disk is Outdated: this node left first, so the peer's data may be newer"
+                    .into(),
+            );
+        }
+        message::DiskState::Inconsistent if s.peer_disk == Some(message::DiskState::UpToDate) => {}
+        message::DiskState::Inconsistent => {
+            why.push("the disk is Inconsistent: it is fresh, or its resync has not ended".into());
+        }
+        message::DiskState::Diskless | message::DiskState::Failed => {
+            why.push("the disk has failed".into());
+        }
+    }
+    why
+}
+
+fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
+    if s.connection == Link::Connected {
+        return Vec::new();
+    }
+    let mut why = Vec::new();
+    if let Some((by_peer, reason)) = s.refusal {
+        let who = if by_peer { "the peer refused" } else { "this node refused" };
+        let name = around.options.config.name.as_str();
+        why.push(format!("{who}: {}", refusal_text(reason, name)));
+    }
+    why.extend(around.dial_error.clone());
+    if why.is_empty() {
+        let peer = around.options.config.peer_of(around.options.node);
+        why.push(format!("{} at {} has not been reached yet", peer.name, peer.address));
+    }
+    why
+}
+
+/// A refusal in words, with what to do about it for resource `name`.
+pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
+    match reason {
+        Refusal::Protocol => "no common protocol version; install versions of rblk that overlap on both nodes".into(),
+        Refusal::Volume => {
+            "the nodes serve different volumes; resource name and node names, in their order, must be the same in \
+             both configurations"
+                .into()
+        }
+        Refusal::Node => "it is not the node of the configuration; check --node and the host names".into(),
+        Refusal::Size => {
+            "the disks do not fit: one is smaller than the size in use; give that node a disk at least as large".into()
+        }
+        Refusal::Limits => {
+            "block sizes or limits do not fit: the other disk has larger logical blocks than clients here use, or the \
+             versions differ; demote this node, then the nodes connect"
+                .into()
+        }
+        Refusal::SplitBrain => format!(
+            "split brain: both nodes were Primary without each other, and their data differs. On the node whose \
+             changes are to be LOST: `rblk detach {name}`, `rblk create {name} --force`, `rblk attach {name}`; it is \
+             then resynced fully from the other"
+        ),
+        Refusal::Unrelated => format!(
+            "the disks have no generation in common. On the node whose data is to be LOST: `rblk detach {name}`, \
+             `rblk create {name} --force`, `rblk attach {name}`; it is then resynced fully from the other"
+        ),
+        Refusal::PrimaryWouldBeTarget => {
+            "the peer's data is newer, but this side is Primary; demote the Primary first".into()
+        }
+        Refusal::TwoPrimaries => {
+            "both nodes are Primary; demote the one whose changes you can lose (if both wrote, split brain is reported \
+             next)"
+                .into()
+        }
+        Refusal::SourceOutdated => format!(
+            "the only side with data is Outdated; `rblk promote {name} --force` on it accepts its age"
+        ),
+        Refusal::NoSource => format!(
+            "neither side has consistent data to copy from; `rblk promote {name} --force` on one side declares its \
+             data good"
+        ),
+    }
+}

@@ -1,0 +1,70 @@
+//! The time that the core sees.
+//!
+//! It is `CLOCK_BOOTTIME`, which goes on while the host is suspended: a node that slept for an hour must
+//! see that its peer has long drawn its conclusions from the silence, and not take up requests where it
+//! left off.
+
+use crate::replica::event::Tick;
+use rustix::time::{ClockId, clock_gettime};
+
+/// A clock that never goes back.
+#[derive(Debug)]
+pub struct Clock {
+    last: Tick,
+}
+
+impl Clock {
+    /// A clock that shows the microseconds since boot.
+    pub fn new() -> Clock {
+        Clock { last: read() }
+    }
+
+    /// The time now.
+    ///
+    /// # Panics
+    /// If the kernel's clock went back: no deadline could be trusted any more.
+    pub fn now(&mut self) -> Tick {
+        self.advance(read())
+    }
+
+    fn advance(&mut self, now: Tick) -> Tick {
+        assert!(now >= self.last, "the clock went back from {:?} to {now:?}", self.last);
+        self.last = now;
+        now
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new()
+    }
+}
+
+fn read() -> Tick {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let micros = u64::try_from(time.tv_nsec / 1000).unwrap_or(0);
+    Tick(seconds * 1_000_000 + micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_in_microseconds() {
+        let mut clock = Clock::new();
+        let start = clock.now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let passed = clock.now().since(start);
+        assert!((5_000..60_000_000).contains(&passed), "{passed} µs");
+    }
+
+    #[test]
+    #[should_panic(expected = "the clock went back")]
+    fn a_clock_that_goes_back_is_caught() {
+        let mut clock = Clock::new();
+        let now = clock.now();
+        clock.advance(Tick(now.0 - 1));
+    }
+}

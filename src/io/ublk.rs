@@ -1,0 +1,110 @@
+//! The queue of a ublk device on our ring, with buffers of our pool.
+//!
+//! Each tag owns one buffer at a time, into which the kernel copies the data of the tag's next write. A
+//! request that has ended may still have its buffer in use elsewhere (a frame that waits to be sent, a
+//! disk that hangs): then its tag goes on with another one. If none is free the answer has to wait, and
+//! is tried again.
+
+use super::Io;
+use super::ring::{Completion, Token};
+use crate::replica::event::Buf;
+use rblk_ublk::{Event, Queue};
+
+/// The queue of a device, all tags armed. Dropped with entries on the ring, its buffers stay taken:
+/// their memory is the kernel's until the ring is gone.
+pub struct UblkQueue {
+    queue: Queue,
+    buffers: Vec<Buffer>,
+    token: fn(u16) -> Token,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Bytes of data done, 0 for requests without data, or a negated error number.
+    pub result: i32,
+    /// The tag's buffer holds data for the client.
+    pub data: bool,
+}
+
+/// What a tag has of the pool.
+struct Buffer {
+    /// Where data comes and goes.
+    now: Buf,
+    /// The one before: it holds the data of a read that the kernel has not been seen to take.
+    before: Option<Buf>,
+}
+
+impl UblkQueue {
+    /// Arms all tags of `queue`; `token` names them on the ring. `None` if the pool has too few buffers.
+    ///
+    /// # Panics
+    /// If the device's requests are larger than the pool's buffers.
+    pub fn new(io: &mut Io, queue: Queue, token: fn(u16) -> Token) -> Option<UblkQueue> {
+        let depth = queue.depth();
+        assert!(queue.buffer_bytes() <= io.pool.buffer_bytes(), "requests are larger than buffers");
+        if io.pool.free() < usize::from(depth) {
+            return None;
+        }
+        let taken = (0..depth).map_while(|_| io.pool.take());
+        let buffers = taken.map(|now| Buffer { now, before: None }).collect();
+        let mut queue = UblkQueue { queue, buffers, token };
+        for tag in 0..depth {
+            let buffer = io.pool.ptr(queue.buffer(tag));
+            let entry = queue.queue.arm(tag, buffer);
+            // SAFETY: the buffer is a reference of the tag, given back at the earliest after its next
+            // completion. It is large enough for what the kernel puts there, as was asserted.
+            unsafe { io.ring.push(entry, token(tag)) };
+        }
+        Some(queue)
+    }
+
+    /// The buffer with the data of a tag's request.
+    pub fn buffer(&self, tag: u16) -> Buf {
+        self.buffers[usize::from(tag)].now
+    }
+
+    /// Tells what the completion of a tag's entry means. A tag that is out of use gives its buffer back.
+    pub fn on_completion(&mut self, io: &mut Io, tag: u16, done: Completion) -> Event {
+        let event = self.queue.on_completion(tag, done.result);
+        let buffer = &mut self.buffers[usize::from(tag)];
+        if let Some(before) = buffer.before.take() {
+            io.pool.release(before);
+        }
+        if let Event::Aborted { .. } = event {
+            io.pool.release(buffer.now);
+        }
+        event
+    }
+
+    /// Answers a tag's request. `held` references to its buffer are about to be released by the caller:
+    /// they do not count as use. False if there is other use and no buffer is free: try again later.
+    #[must_use]
+    pub fn commit(&mut self, io: &mut Io, tag: u16, answer: Answer, held: u32) -> bool {
+        let buffer = &mut self.buffers[usize::from(tag)];
+        if io.pool.references(buffer.now) > 1 + held {
+            let Some(next) = io.pool.take() else {
+                return false;
+            };
+            let old = std::mem::replace(&mut buffer.now, next);
+            if answer.data {
+                // The kernel takes the data when the entry is submitted: seen at the tag's next
+                // completion.
+                let before = buffer.before.replace(old);
+                assert_eq!(before, None, "ublk tag {tag} has three buffers");
+            } else {
+                io.pool.release(old);
+            }
+        }
+        let now = io.pool.ptr(buffer.now);
+        let entry = self.queue.commit(tag, answer.result, now);
+        // SAFETY: as in `new`.
+        unsafe { io.ring.push(entry, (self.token)(tag)) };
+        true
+    }
+
+    /// Entries on the ring.
+    pub fn armed(&self) -> usize {
+        self.queue.armed()
+    }
+}

@@ -1,0 +1,188 @@
+//! Every limit of rblk, with its unit in the name and its reason beside it.
+//!
+//! A queue, a buffer, a wait or a list without a line here does not exist.
+
+/// The unit of addresses between client, core, wire and disk.
+pub const SECTOR_BYTES: u64 = 512;
+
+/// One bit of the dirty bitmap stands for this many bytes, and resync copies in multiples of it.
+/// 4 KiB is the page and the usual file-system block: smaller would double the bitmap, larger would copy
+/// more than was written.
+pub const BLOCK_BYTES: u64 = 4096;
+/// Sectors in a block.
+pub const BLOCK_SECTORS: u64 = BLOCK_BYTES / SECTOR_BYTES;
+
+/// One slot of the activity log covers this many bytes. After a crash of the Primary, the extents in the
+/// log are resynced whole: larger extents mean fewer metadata writes, but a longer resync.
+pub const EXTENT_BYTES: u64 = 4 << 20;
+/// Sectors in an extent.
+pub const EXTENT_SECTORS: u64 = EXTENT_BYTES / SECTOR_BYTES;
+/// Blocks in an extent.
+pub const EXTENT_BLOCKS: u64 = EXTENT_BYTES / BLOCK_BYTES;
+
+/// Every metadata record is one block of this size: the unit of checksum and of torn writes.
+pub const META_BLOCK_BYTES: usize = 4096;
+
+/// Slots of the activity log. All active extents fit one metadata block, so that each transaction is
+/// complete by itself: header of 128 bytes + 992 x 4 bytes = 4,096. It bounds the resync after a crash
+/// of the Primary to 992 x 4 MiB = 3.9 GiB.
+pub const AL_SLOTS: usize = 992;
+
+/// Blocks in the ring of activity-log transactions. One write is in flight at a time, so two would do;
+/// more spread the wear of flash and keep older transactions readable for a diagnosis.
+pub const AL_RING_BLOCKS: u64 = 64;
+
+/// Extents whose bits fit one bitmap page: a header of 128 bytes + 31 x 128 bytes = 4,096. An extent never
+/// straddles two pages, so that evicting it writes one page.
+pub const PAGE_EXTENTS: u64 = 31;
+/// Bits (blocks) in one bitmap page.
+pub const PAGE_BLOCKS: u64 = PAGE_EXTENTS * EXTENT_BLOCKS;
+/// Bytes of bits in one bitmap page.
+pub const PAGE_BIT_BYTES: usize = (PAGE_BLOCKS / 8) as usize;
+
+/// Past generations a node remembers: old clones and restored images are recognised this far back.
+pub const HISTORY_MAX: usize = 16;
+
+/// The largest payload of one request and of one frame. Larger client requests are split in front.
+/// With [`BUFFERS_MAX`] it bounds the locked memory of a volume.
+pub const IO_BYTES_MAX: usize = 128 << 10;
+/// The largest discard or write-zeroes request: it carries no payload but pins its activity-log extents,
+/// 9 at most.
+pub const ZERO_BYTES_MAX: u64 = 32 << 20;
+
+/// Requests of the front in flight at once: the depth of the ublk queue, and the sum over NBD clients.
+pub const FRONT_REQUESTS_MAX: usize = 128;
+/// Frames with payload that a peer may have sent without an answer: application writes and resync
+/// together. Each holds one of our buffers.
+pub const PEER_DATA_CREDITS: usize = FRONT_REQUESTS_MAX + RESYNC_JOBS_MAX;
+/// Reads that a peer may have sent without an answer. Each holds one of our buffers.
+pub const PEER_READ_CREDITS: usize = 16;
+/// Requests without payload (discard, write-zeroes, zero resync) that a peer may have outstanding.
+pub const PEER_ZERO_CREDITS: usize = FRONT_REQUESTS_MAX + RESYNC_JOBS_MAX;
+/// Resync jobs in flight at the source: each holds a buffer there and a data credit at the target.
+pub const RESYNC_JOBS_MAX: usize = 16;
+/// Bitmap pages that may be sent without an answer during the exchange.
+pub const BITMAP_PAGES_AHEAD_MAX: u32 = 8;
+/// Resynced spans that may wait for the flush which makes them stable and lets their bits be cleared.
+pub const RESYNC_UNSTABLE_SPANS_MAX: usize = 1024;
+
+/// Buffers of a volume, each of [`IO_BYTES_MAX`]: client requests and the peer's requests together. 36 MiB
+/// locked, which keeps the daemon under 96 MiB.
+pub const BUFFERS_MAX: usize =
+    FRONT_REQUESTS_MAX + PEER_DATA_CREDITS + PEER_READ_CREDITS + RESYNC_JOBS_MAX;
+
+/// Submissions that the ring takes between two system calls: every request once. Completions have room for
+/// four times as many; more wait in the kernel.
+pub const RING_ENTRIES: u32 = 512;
+/// Files registered with the ring: the disk, the ublk queue, sockets.
+pub const RING_FILES_MAX: u32 = 64;
+/// Memory areas registered with the ring: payload, metadata, zeroes, and some for the fronts.
+pub const RING_BUFFERS_MAX: u32 = 16;
+/// At its end a ring waits this long for cancelled operations, in milliseconds: sockets end at once, a disk
+/// that does not is given up and its memory with it.
+pub const QUIESCE_MS: u64 = 2_000;
+
+/// Metadata blocks that may be in flight at once: superblock copies, a transaction, and the bitmap pages of one
+/// transaction's evicted extents.
+pub const META_BUFFERS_MAX: usize = 64;
+/// Attempts at a disk operation that ends with `EAGAIN` or `EINTR` without progress: then it has failed.
+pub const DISK_RETRIES_MAX: u8 = 16;
+/// Bytes that are written at a time where the disk cannot zero by itself.
+pub const ZERO_PIECE_BYTES: usize = 128 << 10;
+
+/// The ublk driver starts a device within this time, reading its partition table included, in milliseconds; so
+/// long a first read may take while the peer is lost and a disk retries.
+pub const UBLK_START_MS: u64 = 60_000;
+/// The ublk driver stops a device once all requests are answered. After this time, in milliseconds, the operator is
+/// told what it waits for; it is waited for again.
+pub const UBLK_STOP_MS: u64 = 30_000;
+/// A request whose answer needs a free buffer is tried again after this time, in milliseconds: about that of a
+/// disk request, which gives one back.
+pub const UBLK_RETRY_MS: u64 = 2;
+
+/// All requests that the core can hold: the front's, the peer's and the resync's.
+pub const REQUESTS_MAX: usize = FRONT_REQUESTS_MAX
+    + PEER_DATA_CREDITS
+    + PEER_READ_CREDITS
+    + PEER_ZERO_CREDITS
+    + RESYNC_JOBS_MAX;
+
+/// Disk operations at once: each request and a flush for it, and metadata.
+pub const DISK_OPERATIONS_MAX: usize = 2 * REQUESTS_MAX + META_BUFFERS_MAX;
+
+/// Peers of a node. One: two nodes hold the data. State is indexed by peer all the same.
+pub const PEERS_MAX: usize = 1;
+
+/// Silence or an unanswered request of the peer for this long ends the connection, in milliseconds.
+/// The client then stalls for at most 5 s, taking bitmap and generation write into account.
+pub const PEER_TIMEOUT_MS_DEFAULT: u64 = 4_000;
+/// Shortest peer timeout that may be configured: below it, a scheduling gap looks like a dead peer.
+pub const PEER_TIMEOUT_MS_MIN: u64 = 500;
+/// Longest peer timeout that may be configured: OCFS2 fences itself at 30 s.
+pub const PEER_TIMEOUT_MS_MAX: u64 = 25_000;
+/// A local disk request without an answer for this long fails the disk if the peer can take over, in
+/// milliseconds. Disks retry internally for up to this long.
+pub const DISK_TIMEOUT_MS_DEFAULT: u64 = 30_000;
+/// Shortest disk timeout that may be configured: below it, a busy disk looks like a dead one.
+pub const DISK_TIMEOUT_MS_MIN: u64 = 1_000;
+/// Longest disk timeout that may be configured: no client waits longer than this for a disk.
+pub const DISK_TIMEOUT_MS_MAX: u64 = 600_000;
+
+/// Received bytes of a link that wait to be taken apart: a few writes with their headers per system call.
+pub const RECEIVE_BYTES: usize = 256 << 10;
+/// Frames of a link that wait to be sent: a request and an answer for all that either side may have in flight.
+/// Beyond it the peer does not read what it asked for.
+pub const SEND_FRAMES_MAX: usize = 4 * REQUESTS_MAX;
+/// Attempts at a socket operation that ends with `EAGAIN` or `EINTR` without progress: then the link is broken.
+pub const SOCKET_RETRIES_MAX: u8 = 16;
+/// A link that is closed in good order waits this long for the peer to take what was sent, in milliseconds.
+pub const LINGER_MS: u64 = 1_000;
+/// Connections that wait to be accepted. The peer has one; more only come from strangers.
+pub const LISTEN_BACKLOG: i32 = 16;
+/// Pause after a failure to accept, in milliseconds: a lack of descriptors does not pass at once.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Pause between two attempts to connect, in milliseconds: short, since a lost mirror is a risk.
+pub const RECONNECT_MS: u64 = 500;
+/// Pause after a refusal (another volume, split brain), in milliseconds: it will not heal by itself, so do
+/// not fill the log.
+pub const REFUSED_RECONNECT_MS: u64 = 10_000;
+/// Writes that both disks have accepted are made stable on both at the latest after this time without a
+/// flush of the client, in milliseconds. It bounds what a crash of the peer makes us copy.
+pub const IDLE_FLUSH_MS: u64 = 1_000;
+
+/// Data that a volume must have at least, in bytes: below it the metadata would outweigh the data.
+pub const DATA_BYTES_MIN: u64 = 1 << 20;
+/// Data that a volume may have at most, in bytes: 1 PiB, whose bitmap takes 32 GiB.
+pub const DATA_BYTES_MAX: u64 = 1 << 50;
+
+/// Bytes of a resource or node name: it becomes a file name and a device link.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a configuration file: far above any sensible one, so that a wrong path (a disk) is not read in.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of one line on the control socket, either way.
+pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
+/// Clients of the control socket at once.
+pub const CONTROL_CLIENTS_MAX: usize = 32;
+/// NBD connections at once: above it the newest is turned away.
+pub const NBD_CLIENTS_MAX: usize = 16;
+/// Front requests that every NBD client may always have in flight; the rest of [`FRONT_REQUESTS_MAX`] is
+/// shared by whoever comes first. A client that does not read its replies holds what it has: half reserved,
+/// half shared leaves 68 to a client alone, and 4 to each of those beside a hog.
+pub const NBD_REQUESTS_RESERVED: usize = FRONT_REQUESTS_MAX / 2 / NBD_CLIENTS_MAX;
+/// An NBD client that has not chosen an export after this long is turned away, in seconds: a person's
+/// patience, and far above any round trip.
+pub const NBD_HANDSHAKE_S: u64 = 10;
+/// When the NBD server stops, clients that still have not read their replies after this long are cut off, in
+/// seconds.
+pub const NBD_STOP_S: u64 = 5;
+/// Pause after the kernel or the pool had nothing left for an NBD client, in milliseconds.
+pub const NBD_RETRY_MS: u32 = 10;
+
+const _: () = {
+    assert!(AL_SLOTS * 4 + 128 == META_BLOCK_BYTES);
+    assert!(PAGE_BIT_BYTES + 128 == META_BLOCK_BYTES);
+    assert!(PAGE_BLOCKS.is_multiple_of(64));
+    assert!(IO_BYTES_MAX as u64 <= EXTENT_BYTES);
+    assert!(NBD_REQUESTS_RESERVED >= 2);
+};

@@ -1,0 +1,243 @@
+//! Going on with one disk: the record comes first, the completion after it.
+//!
+//! ```text
+//!   a completion needs it                         (peer lost, or its disk is)
+//!        │ bitmap pages ──durable──► superblock {new current, base = old current, peer outdated} ──durable──► alone
+//!        ▼                                                                                            │
+//!   AwaitsAlone ◄─────────────────────────────────────────────────────────────────────────── completed
+//! ```
+//!
+//! The order is the safety argument (`reliability`, safe orders of a shrinking mirror): completing first would leave
+//! data that was acknowledged here under a generation that the peer shares, and nobody would know that the two
+//! differ. A generation is made once per divergence and only when a completion needs it: a link that flaps without
+//! writes changes nothing.
+//!
+//! The mirror image is a Primary whose own disk fails: the peer makes the record, and only then its answers count.
+
+use super::durable::Step;
+use super::{Owner, Replica};
+use crate::limits::BLOCK_BYTES;
+use crate::replica::event::{MetaSeq, Notice};
+use crate::span::Span;
+use crate::wire::message::{DiskState, Message, Role};
+
+/// Where this node stands.
+#[derive(Debug, Default)]
+pub(super) struct Alone {
+    /// The step that will make the record durable; `None` when none is being made.
+    recording: Option<MetaSeq>,
+    /// The peer asked for the record (its disk failed) and waits for the answer.
+    answer_peer: bool,
+    /// Our disk failed, and the peer has recorded that its data is the newer.
+    peer_owns: bool,
+    /// Our disk failed while it alone had the newest data.
+    data_lost: bool,
+}
+
+impl Alone {
+    /// The peer has recorded that our disk is old: its answer alone completes a request.
+    pub(super) fn peer_owns_data(&self) -> bool {
+        self.peer_owns
+    }
+
+    /// Nothing here can serve data, and no peer will.
+    pub(super) fn data_lost(&self) -> bool {
+        self.data_lost
+    }
+
+    pub(super) fn forget_owner(&mut self) {
+        self.peer_owns = false;
+        self.answer_peer = false;
+    }
+
+    pub(super) fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+}
+
+impl Replica {
+    /// The record that this node goes on alone is on stable media.
+    pub(super) fn is_alone(&self) -> bool {
+        self.has_disk()
+            && self.sb.peer_outdated
+            && self.sb.base.is_some()
+            && self.alone.recording.is_none()
+            && self.meta.is_durable(self.sb_durable_with)
+    }
+
+    /// A write may be started without the peer. Its completion may still have to wait for the record.
+    pub(super) fn may_write_alone(&self) -> bool {
+        if self.link.is_up() {
+            return !self.link.peer_has_disk();
+        }
+        // While the peer is being greeted, what was said of the bitmap must stay true; and a node that is not alone
+        // yet waits a moment rather than diverge from a peer that is almost there.
+        !self.link.is_greeting() || (self.is_alone() && !self.link.said_clean())
+    }
+
+    /// A completion needs the record: makes it, once.
+    pub(super) fn want_alone(&mut self) {
+        if self.is_alone() || self.alone.recording.is_some() {
+            self.settle_alone();
+            return;
+        }
+        // While a peer is greeted, that decides, one way or the other; and one that is up but refused a write is
+        // about to say that its disk has failed.
+        let peer_decides =
+            self.link.is_greeting() || (self.link.is_up() && self.link.peer_has_disk());
+        if self.disk == DiskState::UpToDate && !peer_decides {
+            self.record_alone();
+        }
+    }
+
+    /// The connection is gone: whoever waited for its outcome needs the record now.
+    pub(super) fn alone_if_awaited(&mut self) {
+        if self.awaits_alone() {
+            self.want_alone();
+        }
+        self.settle_unrecorded_flushes();
+    }
+
+    /// Sets the bits of a write that the peer does not get, or may have lost.
+    pub(super) fn mark_apart(&mut self, span: Span) {
+        self.count_apart_anew();
+        self.resync.forget_copies_of(span);
+        self.counters.apart_bytes += self.dirty.set(span.blocks()) * BLOCK_BYTES;
+    }
+
+    /// The disks were equal until now: what is marked from here on is what they differ by.
+    pub(super) fn count_apart_anew(&mut self) {
+        if self.dirty.count() == 0 {
+            self.counters.apart_bytes = 0;
+        }
+    }
+
+    /// Bits first, then the generation that makes them meaningful.
+    pub(super) fn record_alone(&mut self) {
+        assert!(self.disk == DiskState::UpToDate, "only the newest data goes on alone");
+        self.unstable_becomes_dirty();
+        self.meta.push(Step::Pages { stale: false });
+        if self.sb.base.is_none() || !self.sb.peer_outdated {
+            self.new_generation();
+        }
+        self.sb.peer_outdated = true;
+        self.sb.agreed_sectors = self.sectors;
+        self.alone.recording = Some(self.write_superblock());
+    }
+
+    /// The data goes its own way from here.
+    pub(super) fn new_generation(&mut self) {
+        let next = self.ids.next();
+        assert!(!self.sb.history.contains(next), "generation ids never repeat");
+        if let Some(base) = self.sb.base {
+            self.sb.history.push(base);
+        }
+        if let Some(old) = self.sb.current {
+            self.sb.history.push(old);
+        }
+        self.sb.base = self.sb.current;
+        self.sb.current = Some(next);
+    }
+
+    /// A step of metadata became durable: perhaps the one that was waited for.
+    pub(super) fn metadata_became_durable(&mut self) {
+        let Some(seq) = self.alone.recording else { return };
+        if !self.meta.is_durable(seq) {
+            return;
+        }
+        if !self.meta.is_durable(self.sb_durable_with) {
+            // A newer superblock is on its way; it has the record too, and whoever looks waits for the newest.
+            self.alone.recording = Some(self.sb_durable_with);
+            return;
+        }
+        self.alone.recording = None;
+        if let Some(current) = self.sb.current {
+            self.notify(Notice::Alone(current));
+        }
+        self.settle_alone();
+        self.settle_unrecorded_flushes();
+        self.answer_disk_failed();
+    }
+
+    /// The peer's disk failed: from here on our disk is the data.
+    pub(super) fn on_peer_disk_failed(&mut self) {
+        if self.link.peer_has_disk() {
+            self.link.set_peer_disk(DiskState::Diskless);
+            self.resync_stops();
+            self.unstable_becomes_dirty();
+            self.flush_lost_peer_disk();
+            self.notify(Notice::State);
+        }
+        if !self.has_disk() {
+            return; // nobody has data any more; requests are refused by the gate
+        }
+        if self.disk != DiskState::UpToDate {
+            self.broken("the peer's disk failed while ours was not up to date");
+            return;
+        }
+        self.alone.answer_peer = true;
+        self.link.flushing = self.flush_as_sole();
+        if !self.is_alone() && !self.alone.is_recording() {
+            self.record_alone();
+        }
+    }
+
+    /// Answers once our data is stable and the record is, too.
+    pub(super) fn answer_disk_failed(&mut self) {
+        let ready = self.alone.answer_peer && self.alone.recording.is_none() && !self.link.flushing;
+        let (Some(current), true) = (self.sb.current, ready && self.link.is_up()) else { return };
+        self.alone.answer_peer = false;
+        let after = self.meta.durable();
+        let message = Message::DiskFailedAck { current };
+        self.send_with(message, crate::replica::event::Payload::None, after);
+    }
+
+    /// The peer has recorded that our disk is old.
+    pub(super) fn on_disk_failed_ack(&mut self, current: crate::meta::superblock::GenerationId) {
+        if self.has_disk() {
+            self.broken("the peer acknowledged a disk failure that did not happen");
+            return;
+        }
+        self.sb.current = Some(current);
+        self.sb.base = None;
+        self.alone.peer_owns = true;
+        self.settle_owned();
+        self.settle_unrecorded_flushes();
+    }
+
+    /// The local disk is given up, for good: it is attached again by a new start. Requests go on at the peer once it
+    /// has recorded that.
+    pub(super) fn disk_failed(&mut self, why: &'static str) {
+        if !self.has_disk() {
+            return;
+        }
+        self.alone.data_lost = self.role == Role::Primary
+            && self.disk == DiskState::UpToDate
+            && (self.is_alone() || !self.link.peer_can_read());
+        self.disk = DiskState::Diskless;
+        self.notify(Notice::DiskFailed(why));
+        self.meta.abandon();
+        self.alone.recording = None;
+        self.ops.forget(|owner| {
+            matches!(
+                owner,
+                Owner::FlushForPeer { .. } | Owner::FlushForEnd | Owner::FlushForSole(_)
+            )
+        });
+        if self.link.is_up() {
+            self.resync_stops();
+            self.send(Message::DiskFailed);
+        } else if self.link.conn().is_some() {
+            self.drop_link("the disk failed during the handshake");
+        }
+        self.requests_lost_disk();
+        self.flush_lost_disk();
+        self.role_change_lost_disk();
+        self.notify(Notice::State);
+    }
+
+    /// A Primary without a disk has reached a peer that has one: its answers count once it says so.
+    pub(super) fn ask_peer_to_own(&mut self) {
+        self.send(Message::DiskFailed);
+    }
+}

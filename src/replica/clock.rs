@@ -1,0 +1,81 @@
+//! Deadlines. Every wait of this node has one: a silent peer, an unanswered request, a hung disk, a client that
+//! waits for a greeting.
+
+use super::{Owner, Replica};
+use crate::limits::IDLE_FLUSH_MS;
+use crate::replica::event::{Notice, Tick};
+use crate::replica::request::Phase;
+use crate::wire::message::Message;
+
+impl Replica {
+    pub(super) fn on_timeout(&mut self) {
+        self.next_tick = None;
+        if self.peer_is_overdue() {
+            self.notify(Notice::PeerTimeout);
+            self.drop_link("the peer did not answer in time");
+        }
+        if self.disk_is_overdue() {
+            self.disk_failed("the disk did not answer in time");
+        }
+        let quarter = self.settings.peer_timeout_ms * 1000 / 4;
+        let quiet = self.link.heard_since(self.now) >= quarter
+            || self.link.spoke_since(self.now) >= quarter;
+        if self.link.conn().is_some() && quiet {
+            self.send(Message::Ping);
+        }
+    }
+
+    /// Silence, a request without an answer, or clients that wait for a greeting to end.
+    fn peer_is_overdue(&self) -> bool {
+        if self.link.conn().is_none() || self.link.in_grace(self.now) {
+            return false;
+        }
+        let limit = self.settings.peer_timeout_ms * 1000;
+        let late = |since: Option<Tick>| since.is_some_and(|since| self.now.since(since) >= limit);
+        let asked = |owner| matches!(owner, Owner::Peer(_) | Owner::FlushPeer);
+        let waiting_client = || {
+            let held = self.requests.iter().filter(|(_, request)| {
+                request.kind.is_front_write()
+                    && matches!(request.phase, Phase::Held | Phase::AwaitsAlone)
+            });
+            let asked = self.flusher.asked();
+            let since = held.map(|(_, request)| request.arrived).chain(asked).min();
+            since.map(|since| since.max(self.link.began()))
+        };
+        self.link.heard_since(self.now) >= limit
+            || late(self.ops.oldest(asked))
+            || (self.link.is_greeting()
+                && self.disk == crate::wire::message::DiskState::UpToDate
+                && late(waiting_client()))
+    }
+
+    /// A disk that hangs is given up only if the peer can take over; otherwise waiting is all there is.
+    fn disk_is_overdue(&self) -> bool {
+        let limit = self.settings.disk_timeout_ms * 1000;
+        let on_disk = |owner: Owner| !matches!(owner, Owner::Peer(_) | Owner::FlushPeer);
+        let oldest = self.ops.oldest(on_disk);
+        let late = oldest.is_some_and(|since| self.now.since(since) >= limit);
+        late && self.has_disk() && self.link.is_up() && self.link.peer_can_read()
+    }
+
+    /// Asks to be woken if anything is being waited for.
+    pub(super) fn arm_tick(&mut self) {
+        let step = self.settings.peer_timeout_ms / 8;
+        let mut wanted = None;
+        let busy = self.link.conn().is_some() || self.requests.len() > 0;
+        if busy || !self.flusher.is_idle() {
+            wanted = Some(self.now.plus_ms(step));
+        }
+        if self.activity.unstable() > 0 {
+            wanted = wanted.or(Some(self.now.plus_ms(IDLE_FLUSH_MS / 2)));
+        }
+        if let Some(rest) = self.resync.rests_until(self.now) {
+            wanted = Some(wanted.map_or(rest, |at| at.min(rest)));
+        }
+        let armed = self.next_tick.filter(|at| *at > self.now);
+        self.next_tick = match (armed, wanted) {
+            (Some(armed), Some(wanted)) => Some(armed.min(wanted)),
+            (armed, wanted) => armed.or(wanted),
+        };
+    }
+}

@@ -1,0 +1,385 @@
+//! The vocabulary between the core and the world: what can happen ([`Input`]) and what is to be done
+//! ([`Action`]). Read this file first; everything else in `replica/` turns one into the other.
+//!
+//! Payload never passes through: a buffer is a number ([`Buf`]) whose bytes the driver owns. A driver keeps a
+//! buffer untouched until every action that names it has ended *and* the request it came with is
+//! completed or answered.
+
+use crate::meta::superblock::GenerationId;
+use crate::span::Span;
+use crate::wire::message::{Message, Refusal, Role, ZeroKind};
+
+/// Time in microseconds from an arbitrary start; it never goes back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// The time `ms` milliseconds later.
+    pub fn plus_ms(self, ms: u64) -> Tick {
+        Tick(self.0.saturating_add(ms.saturating_mul(1000)))
+    }
+
+    /// Microseconds since `earlier`; 0 if that is not earlier.
+    pub fn since(self, earlier: Tick) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A buffer of the driver's pool, by number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buf(pub u32);
+
+/// A request of the front, named by the driver; free for reuse after its [`Action::Complete`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct FrontId(pub u32);
+
+/// A connection to the peer, named by the driver, each with a number of its own. A frame or an end of an older
+/// connection is recognised by it and dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// A disk operation, named by the core; never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct OpId(pub u64);
+
+/// A durable step of metadata. All writes of step N are on stable media before any of step N + 1 begins.
+/// Step 0 is what was there at the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Default)]
+pub struct MetaSeq(pub u64);
+
+/// An operator's command, named by the driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CommandId(pub u64);
+
+/// What a client asks of the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrontOp {
+    /// Fill the buffer from the span.
+    Read {
+        /// Where.
+        span: Span,
+        /// The buffer to fill.
+        buf: Buf,
+    },
+    /// Write the buffer to the span.
+    Write {
+        /// Where.
+        span: Span,
+        /// The content.
+        buf: Buf,
+        /// Stable on both nodes before completion.
+        fua: bool,
+    },
+    /// Make the span read as zeroes, on both nodes alike.
+    Zero {
+        /// Where.
+        span: Span,
+        /// What is meant.
+        kind: ZeroKind,
+        /// Stable on both nodes before completion.
+        fua: bool,
+    },
+    /// Make all writes completed before stable on both nodes.
+    Flush,
+}
+
+/// What an operator asks of the resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Become Primary. `force` accepts that newer data may exist at the peer.
+    Promote {
+        /// Go on without knowing.
+        force: bool,
+    },
+    /// Become Secondary: requests in flight are finished first. The driver has made sure that nobody has
+    /// the device open.
+    Demote,
+    /// Leave in good order: become Secondary, tell the peer, mark the metadata clean.
+    Detach,
+}
+
+/// The result of a disk operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskResult {
+    /// All bytes done.
+    Done,
+    /// Done, and the bytes read are all zero (only told for [`DiskOp::ReadResync`]).
+    DoneZero,
+    /// Failed, finally.
+    Failed,
+}
+
+/// A fact from outside. Exactly one per [`super::Replica::handle`].
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A client's request. Only while Primary.
+    Request {
+        /// Its name.
+        id: FrontId,
+        /// What is asked.
+        op: FrontOp,
+    },
+    /// A disk operation has ended.
+    DiskDone {
+        /// Which.
+        op: OpId,
+        /// How.
+        result: DiskResult,
+    },
+    /// A metadata write has ended: it is on stable media, or failed.
+    MetaDone {
+        /// Which.
+        op: OpId,
+        /// False if it failed.
+        ok: bool,
+    },
+    /// A stream to the peer's address exists. Both ends get this.
+    Connected {
+        /// Its name; higher than every earlier one.
+        conn: ConnId,
+    },
+    /// A message arrived, checked by the codec. Bytes of bitmap pages come as `payload`; data comes in `buf`.
+    Received {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        message: Message,
+        /// The buffer with the payload of `Write` and `ResyncData`. For a `ReadReply` the payload is in the
+        /// buffer that the `Read` named, and this is `None`.
+        buf: Option<Buf>,
+        /// Bits of a `BitmapPage`, else empty.
+        payload: &'a [u8],
+    },
+    /// The stream ended, for whatever reason.
+    Disconnected {
+        /// Which.
+        conn: ConnId,
+    },
+    /// An operator's command.
+    Command {
+        /// Its name.
+        id: CommandId,
+        /// What.
+        command: Command,
+    },
+    /// The device is being taken away: requests that no disk can answer now are refused instead of held, since the
+    /// device waits for them.
+    DeviceStops,
+    /// The time that [`super::Replica::next_timeout`] named has come.
+    Timeout,
+}
+
+/// What a disk operation does. Spans are relative to the data area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskOp {
+    /// Read into the buffer.
+    Read {
+        /// Where.
+        span: Span,
+        /// Into what.
+        buf: Buf,
+    },
+    /// As `Read`, and tell whether all bytes are zero. The driver provides the buffer: it takes a free one and
+    /// remembers it under the operation; [`Action::Send`] of `ResyncData` names the operation.
+    ReadResync {
+        /// Where.
+        span: Span,
+    },
+    /// Read for the peer. The driver provides the buffer as for `ReadResync`.
+    ReadPeer {
+        /// Where.
+        span: Span,
+    },
+    /// Write the buffer.
+    Write {
+        /// Where.
+        span: Span,
+        /// The content.
+        buf: Buf,
+        /// On stable media before it ends.
+        fua: bool,
+    },
+    /// Make the span read as zeroes.
+    Zero {
+        /// Where.
+        span: Span,
+        /// What is meant.
+        kind: ZeroKind,
+        /// On stable media before it ends.
+        fua: bool,
+    },
+    /// Put all writes that ended before on stable media.
+    Flush,
+}
+
+/// Which metadata block to write. Its bytes are asked for with [`super::Replica::encode_meta`] at once,
+/// before the next input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetaBlock {
+    /// A copy of the superblock, 0 or 1.
+    Superblock {
+        /// Which.
+        copy: u8,
+    },
+    /// The next activity-log transaction.
+    ActivityLog {
+        /// Place in the ring.
+        slot: u32,
+    },
+    /// A page of the dirty bitmap.
+    BitmapPage {
+        /// Its number.
+        page: u32,
+    },
+}
+
+/// The payload that follows a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// None.
+    None,
+    /// The content of a buffer.
+    Buf(Buf),
+    /// No bytes follow; the payload of the answer (`ReadReply` with the same id) goes into this buffer.
+    Into(Buf),
+    /// The content of the buffer that a `ReadResync` or `ReadPeer` filled. The driver frees it once sent.
+    Op(OpId),
+    /// The bits of a bitmap page, asked for with [`super::Replica::encode_bits`] at once.
+    Bits {
+        /// Its number.
+        page: u32,
+    },
+}
+
+/// How a client's request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrontResult {
+    /// Done as promised.
+    Done,
+    /// Failed: the data could not be read or written on any disk.
+    IoError,
+    /// Refused: outside the volume, or the node is not Primary.
+    Invalid,
+}
+
+/// Something the operator wants to know: for the log and the event stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The role changed.
+    Role(Role),
+    /// A state that status shows has changed (connection, disk, replication).
+    State,
+    /// The peer's protocol error: the connection was closed.
+    PeerBroken(&'static str),
+    /// The handshake was refused, by whom and why.
+    Refused {
+        /// True if the peer refused us.
+        by_peer: bool,
+        /// The reason.
+        reason: Refusal,
+    },
+    /// The peer is gone and this node goes on alone, under this new generation.
+    Alone(GenerationId),
+    /// The peer did not answer in time.
+    PeerTimeout,
+    /// The local disk is given up.
+    DiskFailed(&'static str),
+    /// A resync began.
+    ResyncStarted {
+        /// True at the source.
+        source: bool,
+        /// Blocks to copy.
+        blocks: u64,
+    },
+    /// A resync ended; both disks are equal.
+    ResyncDone,
+}
+
+/// Why a command failed: what stands in the way. Rendered with the remedy by the command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommandError {
+    /// Our disk and the peer's are not usable as newest data, and `force` was not given.
+    NotUpToDate(crate::wire::message::DiskState),
+    /// The peer is Primary.
+    PeerIsPrimary,
+    /// There is no disk to become Primary with.
+    NoDisk,
+    /// Another such command is being carried out.
+    Busy,
+    /// The peer was lost while it was asked.
+    PeerLost,
+    /// The local disk failed meanwhile.
+    DiskFailed,
+    /// The node is leaving.
+    Detaching,
+}
+
+/// A wish of the core. Carried out in the order given, where order matters: sends keep it, and disk operations
+/// may overtake each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Start a disk operation. It follows `after`, which is durable already: a driver asserts it.
+    Disk {
+        /// Its name.
+        op: OpId,
+        /// What.
+        what: DiskOp,
+        /// The step of metadata that covers it.
+        after: MetaSeq,
+    },
+    /// Write a metadata block with FUA. Several may be in flight at once.
+    Meta {
+        /// Its name.
+        op: OpId,
+        /// Which block.
+        block: MetaBlock,
+    },
+    /// Send on a connection, in order. It follows `after`, which is durable already.
+    Send {
+        /// On which.
+        conn: ConnId,
+        /// What.
+        message: Message,
+        /// What follows the header.
+        payload: Payload,
+        /// The step of metadata that it announces or relies on.
+        after: MetaSeq,
+    },
+    /// Close a connection once what was sent before is out, or at once if `drain` is false. An
+    /// [`Input::Disconnected`] for it is welcome but not needed.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Let earlier sends out first.
+        drain: bool,
+    },
+    /// Answer a client. It follows `after`, which is durable already.
+    Complete {
+        /// Which request.
+        id: FrontId,
+        /// How.
+        result: FrontResult,
+        /// The step of metadata that makes the answer true.
+        after: MetaSeq,
+    },
+    /// The payload of a received message is no longer needed: its buffer is free once no operation uses it.
+    Release {
+        /// Which.
+        buf: Buf,
+    },
+    /// The buffer that a `ReadResync` or `ReadPeer` took is no longer needed. Each of these operations is followed
+    /// by exactly one of this and a `Send` of its buffer; for other operations it means nothing.
+    ReleaseOp {
+        /// Which operation.
+        op: OpId,
+    },
+    /// Answer an operator.
+    Reply {
+        /// Which command.
+        id: CommandId,
+        /// Done, or why not.
+        result: Result<(), CommandError>,
+    },
+    /// Tell the operator.
+    Notify(Notice),
+}

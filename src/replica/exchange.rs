@@ -1,0 +1,108 @@
+//! The exchange of bitmaps: what either node marks is copied.
+//!
+//! Both nodes send the pages that have a bit set, a few ahead of the answers; both add what they receive and make the
+//! union durable before they say `Ready`. So either bitmap alone is enough to go on after an interruption.
+//! A full resync sends no pages: both nodes know to set every bit.
+
+use super::Replica;
+use super::durable::Step;
+use crate::limits::{BITMAP_PAGES_AHEAD_MAX, PAGE_BIT_BYTES};
+use crate::replica::event::{MetaSeq, Payload};
+use crate::replica::generation::Verdict;
+use crate::wire::message::{DiskState, Message, State};
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Exchange {
+    next_page: u32,
+    unanswered: u32,
+    sent_end: bool,
+    got_end: bool,
+}
+
+impl Replica {
+    pub(super) fn start_exchange(&mut self, found: Verdict) {
+        self.link.exchange = Exchange::default();
+        if let Verdict::Source { full: true } | Verdict::Target { full: true } = found {
+            self.dirty.set_all();
+            self.link.exchange.next_page = self.dirty.pages();
+        }
+        self.link.phase = super::link::Phase::Exchange;
+    }
+
+    /// Sends the next pages, and goes on when both directions are done.
+    pub(super) fn pump_exchange(&mut self) {
+        while self.link.exchange.unanswered < BITMAP_PAGES_AHEAD_MAX {
+            let page = self.link.exchange.next_page;
+            if page >= self.dirty.pages() {
+                break;
+            }
+            self.link.exchange.next_page += 1;
+            if self.dirty.page_is_empty(page) {
+                continue;
+            }
+            self.link.exchange.unanswered += 1;
+            if self.dirty.page_is_full(page) {
+                self.send(Message::BitmapFull { page });
+            } else {
+                let message = Message::BitmapPage { page };
+                self.send_with(message, Payload::Bits { page }, MetaSeq(0));
+            }
+        }
+        let exchange = &mut self.link.exchange;
+        let all_sent = exchange.next_page >= self.dirty.pages() && exchange.unanswered == 0;
+        if all_sent && !exchange.sent_end {
+            exchange.sent_end = true;
+            self.send(Message::BitmapEnd);
+        }
+        let exchange = &self.link.exchange;
+        if exchange.sent_end && exchange.got_end {
+            let union = self.meta.push(Step::Pages { stale: false });
+            self.prepare(union);
+        }
+    }
+
+    pub(super) fn on_bitmap(&mut self, message: Message, payload: &[u8]) {
+        let exchange = &mut self.link.exchange;
+        match message {
+            Message::BitmapAck if exchange.unanswered > 0 => exchange.unanswered -= 1,
+            Message::BitmapEnd if !exchange.got_end => exchange.got_end = true,
+            Message::BitmapPage { page } if page < self.dirty.pages() && !exchange.got_end => {
+                let Ok(bits) = <&[u8; PAGE_BIT_BYTES]>::try_from(payload) else {
+                    self.broken("a bitmap page of the wrong length");
+                    return;
+                };
+                self.dirty.or_page(page, bits);
+                self.send(Message::BitmapAck);
+            }
+            Message::BitmapFull { page } if page < self.dirty.pages() && !exchange.got_end => {
+                self.dirty.fill_page(page);
+                self.send(Message::BitmapAck);
+            }
+            _ => self.broken("a bitmap message out of turn"),
+        }
+    }
+
+    /// This node's data is about to be overwritten: it takes the source's generation, marked inconsistent. The step
+    /// with the union of both bitmaps is queued before this one.
+    pub(super) fn become_target(&mut self, source: &State) {
+        if let Some(old) = self.sb.current.filter(|old| Some(*old) != source.current) {
+            self.sb.history.push(old);
+        }
+        self.sb.current = source.current;
+        self.sb.base = None;
+        self.sb.consistent = false;
+        self.sb.outdated = false;
+        self.sb.peer_outdated = false;
+        self.sb.crashed = false;
+        self.disk = DiskState::Inconsistent;
+    }
+
+    /// Both nodes use this many sectors from now on.
+    pub(super) fn set_size(&mut self, sectors: u64) {
+        assert!(sectors <= self.sb.usable_sectors, "the agreed size fits both disks");
+        self.sb.agreed_sectors = sectors;
+        self.sectors = sectors;
+        self.dirty.truncate(sectors);
+    }
+}

@@ -1,0 +1,622 @@
+//! The connection to the peer, from the first word to the last.
+//!
+//! ```text
+//!             Hello both       State both        bits both ways      durable       Ready both
+//!   Down ──► Hello ─────────► State ──verdict──► Exchange ──────────► Prepare ────► Ready ────► Up
+//!     ▲                                  └─ equal, fresh, one disk ──────┘                       │
+//!     └──────────── refused, broken, timed out, disconnected: from anywhere ────────────────────┘
+//! ```
+//!
+//! What was said in `State` must stay true until the connection is up: whoever changes its generation, role or disk
+//! meanwhile starts the conversation anew. Frames of an older connection are dropped by its number.
+
+use super::exchange::Exchange;
+use super::{Owner, Replica};
+use crate::limits::{
+    BLOCK_SECTORS, IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS,
+};
+use crate::replica::event::{Buf, ConnId, MetaSeq, Notice, Payload, Tick};
+use crate::replica::generation::{Side, Verdict, verdict};
+use crate::wire::message::{DiskState, Hello, Message, Refusal, Role, State};
+use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Down,
+    Hello,
+    State,
+    Exchange,
+    Prepare(MetaSeq),
+    Ready,
+    Up,
+}
+
+/// Frames of each kind that are out and not answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Credits {
+    data: usize,
+    read: usize,
+    zero: usize,
+    flush: usize,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    conn: Option<ConnId>,
+    newest: Option<ConnId>,
+    pub(super) phase: Phase,
+    peer_hello: Option<Hello>,
+    peer_state: Option<State>,
+    said: Option<State>,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) got_ready: bool,
+    /// The source's flush before it is ready is under way.
+    pub(super) flushing: bool,
+    pub(super) exchange: Exchange,
+    peer_role: Role,
+    peer_disk: DiskState,
+    was_up: bool,
+    /// The peer was Primary when it was lost, and when that was.
+    lost_primary: Option<Tick>,
+    heard: Tick,
+    began: Tick,
+    spoke: Tick,
+    /// Nobody is blamed for silence before this time: this node itself did not run.
+    grace: Tick,
+    /// What we have out at the peer, and what it has out here.
+    out: Credits,
+    taken: Credits,
+    last_refusal: Option<(bool, Refusal)>,
+}
+
+impl Link {
+    pub(super) fn new() -> Link {
+        Link {
+            conn: None,
+            newest: None,
+            phase: Phase::Down,
+            peer_hello: None,
+            peer_state: None,
+            said: None,
+            verdict: None,
+            got_ready: false,
+            flushing: false,
+            exchange: Exchange::default(),
+            peer_role: Role::Secondary,
+            peer_disk: DiskState::Diskless,
+            was_up: false,
+            lost_primary: None,
+            heard: Tick(0),
+            began: Tick(0),
+            spoke: Tick(0),
+            grace: Tick(0),
+            out: Credits::default(),
+            taken: Credits::default(),
+            last_refusal: None,
+        }
+    }
+
+    pub(super) fn conn(&self) -> Option<ConnId> {
+        self.conn
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
+    /// A connection exists and has not come up yet.
+    pub(super) fn is_greeting(&self) -> bool {
+        self.conn.is_some() && !self.is_up()
+    }
+
+    /// The peer was told that nothing is out of sync: until it is up, nothing may become so.
+    pub(super) fn said_clean(&self) -> bool {
+        self.said.is_some_and(|said| said.dirty_blocks == 0)
+    }
+
+    /// It was up once in this life of the daemon.
+    pub(super) fn was_up(&self) -> bool {
+        self.was_up
+    }
+
+    /// What the peer said last of its role on this connection. During the greeting it may be up already.
+    fn peer_is_primary(&self) -> bool {
+        let said = self.peer_state.is_some_and(|state| state.role == Role::Primary);
+        if self.is_up() { self.peer_role == Role::Primary } else { self.is_greeting() && said }
+    }
+
+    /// A Primary that was lost so recently may not have noticed, and serves its clients still.
+    pub(super) fn may_serve_elsewhere(&self, now: Tick, timeout_ms: u64) -> bool {
+        self.peer_is_primary()
+            || self.lost_primary.is_some_and(|lost| now < lost.plus_ms(2 * timeout_ms))
+    }
+
+    pub(super) fn peer_role(&self) -> Role {
+        self.peer_role
+    }
+
+    pub(super) fn peer_disk(&self) -> DiskState {
+        self.peer_disk
+    }
+
+    pub(super) fn set_peer_disk(&mut self, disk: DiskState) {
+        self.peer_disk = disk;
+    }
+
+    pub(super) fn set_peer_role(&mut self, role: Role) {
+        self.peer_role = role;
+    }
+
+    /// The peer has a disk that takes writes.
+    pub(super) fn peer_has_disk(&self) -> bool {
+        self.peer_disk > DiskState::Failed
+    }
+
+    /// The peer's disk has the newest data.
+    pub(super) fn peer_can_read(&self) -> bool {
+        self.is_up() && self.peer_disk == DiskState::UpToDate
+    }
+
+    pub(super) fn peer_hello(&self) -> Option<&Hello> {
+        self.peer_hello.as_ref()
+    }
+
+    pub(super) fn last_refusal(&self) -> Option<(bool, Refusal)> {
+        self.last_refusal
+    }
+
+    pub(super) fn began(&self) -> Tick {
+        self.began
+    }
+
+    pub(super) fn heard_since(&self, now: Tick) -> u64 {
+        now.since(self.heard)
+    }
+
+    pub(super) fn spoke_since(&self, now: Tick) -> u64 {
+        now.since(self.spoke)
+    }
+
+    pub(super) fn sent(&mut self, now: Tick) {
+        self.spoke = now;
+    }
+
+    /// This node did not run for a while, so the peer's silence proves nothing yet.
+    pub(super) fn forgive_gap(&mut self, now: Tick, gap_us: u64, timeout_ms: u64) {
+        if gap_us > timeout_ms * 1000 / 2 {
+            self.heard = now;
+            self.grace = now.plus_ms(timeout_ms / 2);
+        }
+    }
+
+    pub(super) fn in_grace(&self, now: Tick) -> bool {
+        now < self.grace
+    }
+
+    pub(super) fn has_data_credit(&self) -> bool {
+        self.peer_hello.is_some_and(|hello| self.out.data < usize::from(hello.data_credits))
+    }
+
+    pub(super) fn has_read_credit(&self) -> bool {
+        self.peer_hello.is_some_and(|hello| self.out.read < usize::from(hello.read_credits))
+    }
+
+    pub(super) fn has_zero_credit(&self) -> bool {
+        self.peer_hello.is_some_and(|hello| self.out.zero < usize::from(hello.zero_credits))
+    }
+
+    /// A request goes out.
+    pub(super) fn take_credit(&mut self, message: &Message) {
+        if let Some(count) = counted(&mut self.out, message) {
+            *count += 1;
+        }
+    }
+
+    /// The answer to a request of that kind came in.
+    pub(super) fn return_credit(&mut self, request: &Message) {
+        if let Some(count) = counted(&mut self.out, request) {
+            assert!(*count > 0, "credits are returned once");
+            *count -= 1;
+        }
+    }
+
+    /// A request of the peer came in. False if it has more out than we allowed.
+    pub(super) fn count_in(&mut self, message: &Message) -> bool {
+        let limits = Credits {
+            data: PEER_DATA_CREDITS,
+            read: PEER_READ_CREDITS,
+            zero: PEER_ZERO_CREDITS,
+            flush: 1,
+        };
+        let mut limits = limits;
+        let limit = counted(&mut limits, message).copied().unwrap_or(0);
+        match counted(&mut self.taken, message) {
+            Some(count) if *count < limit => {
+                *count += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A request of the peer, of that kind, has been answered.
+    pub(super) fn count_out(&mut self, request: &Message) {
+        if let Some(count) = counted(&mut self.taken, request) {
+            assert!(*count > 0, "each request of the peer is answered once");
+            *count -= 1;
+        }
+    }
+
+    pub(super) fn peer_flush_answered(&mut self) {
+        self.taken.flush = 0;
+    }
+
+    fn begin(&mut self, conn: ConnId, now: Tick) {
+        let was_up = self.was_up;
+        let (last_refusal, lost_primary) = (self.last_refusal, self.lost_primary);
+        *self = Link::new();
+        self.lost_primary = lost_primary;
+        self.conn = Some(conn);
+        self.newest = Some(conn);
+        self.phase = Phase::Hello;
+        self.was_up = was_up;
+        self.last_refusal = last_refusal;
+        self.heard = now;
+        self.began = now;
+        self.spoke = now;
+    }
+
+    fn end(&mut self) {
+        self.conn = None;
+        self.phase = Phase::Down;
+        self.said = None;
+        self.verdict = None;
+        self.peer_disk = DiskState::Diskless;
+        self.peer_role = Role::Secondary;
+        self.out = Credits::default();
+        self.taken = Credits::default();
+    }
+}
+
+/// The counter that a message takes from: what holds a buffer, or a place in a queue, at its receiver.
+fn counted<'a>(credits: &'a mut Credits, message: &Message) -> Option<&'a mut usize> {
+    match message {
+        Message::Write { .. } | Message::ResyncData { .. } => Some(&mut credits.data),
+        Message::WriteZero { .. } | Message::ResyncZero { .. } => Some(&mut credits.zero),
+        Message::Read { .. } => Some(&mut credits.read),
+        Message::Flush { .. } => Some(&mut credits.flush),
+        _ => None,
+    }
+}
+
+impl Replica {
+    pub(super) fn on_connected(&mut self, conn: ConnId) {
+        if self.link.newest.is_some_and(|newest| conn <= newest) || self.role_change.is_leaving() {
+            self.close(conn, false);
+            return;
+        }
+        if self.link.conn.is_some() {
+            // The peer would not have dialled while the old one lived.
+            self.drop_link("replaced by a newer connection");
+        }
+        self.link.begin(conn, self.now);
+        let hello = Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            volume: self.sb.volume,
+            node: self.sb.node,
+            usable_sectors: self.sb.usable_sectors,
+            agreed_sectors: self.sb.agreed_sectors,
+            block_bytes: self.block_bytes,
+            payload_bytes_max: IO_BYTES_MAX as u32,
+            data_credits: PEER_DATA_CREDITS as u16,
+            read_credits: PEER_READ_CREDITS as u16,
+            zero_credits: PEER_ZERO_CREDITS as u16,
+            discard: self.discard,
+        };
+        self.send(Message::Hello(hello));
+        self.notify(Notice::State);
+    }
+
+    pub(super) fn on_disconnected(&mut self, conn: ConnId) {
+        if self.link.conn == Some(conn) {
+            self.link_lost();
+        }
+    }
+
+    /// A message of the peer. Whatever it is, it never panics: a peer that breaks the rules loses the connection.
+    pub(super) fn on_received(
+        &mut self,
+        conn: ConnId,
+        message: Message,
+        buf: Option<Buf>,
+        payload: &[u8],
+    ) {
+        if self.link.conn != Some(conn) {
+            self.release(buf);
+            return;
+        }
+        self.link.heard = self.now;
+        match (self.link.phase, message) {
+            (_, Message::Ping) => self.send(Message::Pong),
+            (_, Message::Pong) => {}
+            (_, Message::Refuse(reason)) => self.refused(true, reason),
+            (_, Message::Bye { outdated }) => self.on_bye(outdated),
+            (Phase::Hello, Message::Hello(hello)) => self.on_hello(&hello),
+            (Phase::State, Message::State(state)) if self.link.peer_state.is_none() => {
+                self.link.peer_state = Some(state);
+            }
+            (
+                Phase::Exchange,
+                Message::BitmapPage { .. }
+                | Message::BitmapFull { .. }
+                | Message::BitmapAck
+                | Message::BitmapEnd,
+            ) => self.on_bitmap(message, payload),
+            (Phase::Prepare(_) | Phase::Ready, Message::Ready) if !self.link.got_ready => {
+                self.link.got_ready = true;
+            }
+            (Phase::Up, _) => self.on_peer_message(conn, message, buf),
+            _ => {
+                self.release(buf);
+                self.broken("a message out of turn");
+            }
+        }
+    }
+
+    fn on_hello(&mut self, hello: &Hello) {
+        if let Err(refusal) = self.check_hello(hello) {
+            self.refuse(refusal);
+            return;
+        }
+        self.link.peer_hello = Some(*hello);
+        self.link.phase = Phase::State;
+    }
+
+    fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {
+        if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
+            return Err(Refusal::Protocol);
+        }
+        if hello.volume != self.sb.volume {
+            return Err(Refusal::Volume);
+        }
+        if hello.node != self.peer_node {
+            return Err(Refusal::Node);
+        }
+        // Clients and resync together never have more out than this, so nobody waits for a credit in mid-air.
+        let credits_suffice = usize::from(hello.data_credits) >= PEER_DATA_CREDITS
+            && usize::from(hello.zero_credits) >= PEER_ZERO_CREDITS
+            && hello.read_credits > 0;
+        let payload_fits = hello.payload_bytes_max as usize >= IO_BYTES_MAX;
+        if !payload_fits || !credits_suffice || ![512, 4096].contains(&hello.block_bytes) {
+            return Err(Refusal::Limits);
+        }
+        if self.role == Role::Primary && hello.block_bytes > self.block_bytes {
+            return Err(Refusal::Limits); // clients already use the smaller block
+        }
+        self.agree_on_size(hello).map(|_| ())
+    }
+
+    /// The smaller usable size counts, but a size once agreed on stays.
+    fn agree_on_size(&self, hello: &Hello) -> Result<u64, Refusal> {
+        let mine = self.sb.agreed_sectors;
+        let theirs = hello.agreed_sectors;
+        let agreed = match (mine, theirs) {
+            (0, 0) => self.sb.usable_sectors.min(hello.usable_sectors),
+            (0, size) | (size, 0) => size,
+            (a, b) if a == b => a,
+            _ => return Err(Refusal::Size),
+        };
+        let fits = agreed <= self.sb.usable_sectors && agreed <= hello.usable_sectors;
+        let in_use = self.role == Role::Primary && agreed != self.sectors;
+        let whole = agreed > 0 && agreed.is_multiple_of(BLOCK_SECTORS);
+        if fits && !in_use && whole { Ok(agreed) } else { Err(Refusal::Size) }
+    }
+
+    /// Moves the greeting on as far as it goes.
+    pub(super) fn pump_link(&mut self) {
+        loop {
+            let before = (self.link.conn, self.link.phase);
+            match self.link.phase {
+                Phase::State => self.pump_state(),
+                Phase::Exchange => self.pump_exchange(),
+                // Writes of the last connection may still be with the disk; nothing may overtake them.
+                Phase::Prepare(after)
+                    if self.meta.is_durable(after)
+                        && !self.has_orphans()
+                        && !self.link.flushing =>
+                {
+                    self.send_with(Message::Ready, Payload::None, after);
+                    self.link.phase = Phase::Ready;
+                }
+                Phase::Ready if self.link.got_ready => self.link_is_up(),
+                _ => {}
+            }
+            if before == (self.link.conn, self.link.phase) {
+                return;
+            }
+        }
+    }
+
+    /// Says what this node's data is, once that is durable, and decides when the peer has said the same.
+    fn pump_state(&mut self) {
+        if self.link.said.is_none() {
+            let after = self.sb_durable_with;
+            let undecided = !self.meta.is_durable(after) && self.has_disk();
+            if undecided || self.alone.is_recording() || self.role_change.is_busy() {
+                return;
+            }
+            let state = self.my_state();
+            self.link.said = Some(state);
+            let after = if self.has_disk() { after } else { MetaSeq(0) };
+            self.send_with(Message::State(state), Payload::None, after);
+        }
+        let (Some(said), Some(peer_state)) = (self.link.said, self.link.peer_state) else { return };
+        let now = self.my_state();
+        let changed = (said.current, said.base, said.disk, said.role)
+            != (now.current, now.base, now.disk, now.role)
+            || (said.dirty_blocks == 0 && now.dirty_blocks > 0);
+        if changed {
+            self.drop_link("this node's state changed during the greeting");
+            return;
+        }
+        let me = Side { node: self.sb.node, state: &said };
+        let peer = Side { node: self.peer_node, state: &peer_state };
+        let found = verdict(me, peer);
+        self.link.verdict = Some(found);
+        match found {
+            Verdict::Refuse(reason) => self.refuse(reason),
+            Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
+            Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
+        }
+    }
+
+    /// What the verdict changes, durably, before this node is ready. So is `union`, the step of the exchanged bitmaps,
+    /// even if the superblock says already what it must.
+    pub(super) fn prepare(&mut self, union: MetaSeq) {
+        let (Some(found), Some(hello), Some(peer)) =
+            (self.link.verdict, self.link.peer_hello, self.link.peer_state)
+        else {
+            unreachable!("a verdict follows both greetings");
+        };
+        let before = self.sb;
+        let Ok(agreed) = self.agree_on_size(&hello) else {
+            self.refuse(Refusal::Size);
+            return;
+        };
+        self.set_size(agreed);
+        match found {
+            Verdict::Equal => {
+                self.sb.outdated = false;
+                self.sb.peer_outdated = false;
+                self.sb.crashed = false;
+                self.sb.base = None;
+            }
+            Verdict::Source { .. } => {
+                self.sb.peer_outdated = true;
+                self.flush_for_start();
+            }
+            Verdict::Target { .. } => self.become_target(&peer),
+            Verdict::Fresh | Verdict::OneDisk | Verdict::Refuse(_) => {}
+        }
+        let after = if self.sb == before || !self.has_disk() {
+            self.sb_durable_with
+        } else {
+            self.write_superblock()
+        };
+        let after = after.max(union);
+        self.link.phase = Phase::Prepare(if self.has_disk() { after } else { MetaSeq(0) });
+    }
+
+    fn link_is_up(&mut self) {
+        let (Some(found), Some(peer)) = (self.link.verdict, self.link.peer_state) else {
+            unreachable!("a connection comes up after its verdict");
+        };
+        self.link.phase = Phase::Up;
+        self.link.was_up = true;
+        self.link.lost_primary = None;
+        self.link.last_refusal = None;
+        self.link.peer_role = peer.role;
+        self.counters.resynced_bytes = 0;
+        self.counters.resynced_zero_bytes = 0;
+        match found {
+            Verdict::Equal => {
+                self.disk = DiskState::UpToDate;
+                self.link.peer_disk = DiskState::UpToDate;
+            }
+            Verdict::Fresh => self.link.peer_disk = DiskState::Inconsistent,
+            Verdict::OneDisk => self.up_with_one_disk(&peer),
+            Verdict::Source { .. } => {
+                self.disk = DiskState::UpToDate;
+                self.link.peer_disk = DiskState::Inconsistent;
+                self.resync_begins(true);
+            }
+            Verdict::Target { .. } => {
+                self.link.peer_disk = DiskState::UpToDate;
+                self.resync_begins(false);
+            }
+            Verdict::Refuse(_) => unreachable!("a refused connection does not come up"),
+        }
+        if self.link.peer_has_disk() {
+            self.requests_found_peer();
+            self.flush_found_peer();
+        } else {
+            self.alone_if_awaited();
+        }
+        self.notify(Notice::State);
+    }
+
+    fn up_with_one_disk(&mut self, peer: &State) {
+        if self.has_disk() {
+            self.link.peer_disk = DiskState::Diskless;
+            if peer.role == Role::Primary {
+                self.disk = DiskState::UpToDate; // the verdict: ours is the very data it works on
+            }
+        } else {
+            self.link.peer_disk = peer.disk;
+            if self.role == Role::Primary {
+                self.link.peer_disk = DiskState::UpToDate;
+                self.ask_peer_to_own();
+            }
+        }
+    }
+
+    fn refuse(&mut self, reason: Refusal) {
+        self.send(Message::Refuse(reason));
+        self.refused(false, reason);
+    }
+
+    fn refused(&mut self, by_peer: bool, reason: Refusal) {
+        self.link.last_refusal = Some((by_peer, reason));
+        self.notify(Notice::Refused { by_peer, reason });
+        if let Some(conn) = self.link.conn {
+            self.close(conn, true);
+        }
+        self.link_lost();
+    }
+
+    /// The peer does what no correct peer does.
+    pub(super) fn broken(&mut self, why: &'static str) {
+        self.notify(Notice::PeerBroken(why));
+        self.drop_link(why);
+    }
+
+    /// Ends the connection from this side.
+    pub(super) fn drop_link(&mut self, _why: &'static str) {
+        if let Some(conn) = self.link.conn {
+            self.close(conn, false);
+            self.link_lost();
+        }
+    }
+
+    /// The connection is gone. From here its frames are strangers.
+    pub(super) fn link_lost(&mut self) {
+        let was_up = self.link.is_up();
+        let was_in_sync = was_up && self.link.peer_disk == DiskState::UpToDate;
+        if was_in_sync && self.disk == DiskState::UpToDate {
+            self.counters.apart_bytes = 0;
+        }
+        self.resync_stops();
+        if self.link.peer_is_primary() {
+            self.link.lost_primary = Some(self.now);
+        }
+        self.link.end();
+        self.ops.forget(|owner| matches!(owner, Owner::Peer(_) | Owner::FlushPeer));
+        self.unstable_becomes_dirty();
+        self.alone.forget_owner();
+        self.requests_lost_peer();
+        self.flush_lost_peer();
+        self.role_change_lost_peer();
+        let follows = self.role == Role::Secondary && !self.role_change.is_rising();
+        if was_up && follows && !self.sb.peer_outdated {
+            // A Primary that vanished may have gone on: whether this is the newest data is not known any more. A node
+            // that is becoming Primary has the peer's word that it is not one.
+            if self.disk == DiskState::UpToDate {
+                self.disk = DiskState::Consistent;
+            }
+        }
+        self.alone_if_awaited();
+        self.notify(Notice::State);
+    }
+}

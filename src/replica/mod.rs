@@ -1,0 +1,428 @@
+//! The pure core of a node: one fact in, a list of wishes out.
+//!
+//! No I/O, no clock, no thread, no lock, no randomness of its own. The daemon and the simulator drive the same code:
+//!
+//! ```text
+//!   loop:
+//!     wait for one fact ─► handle(now, input) ─► while let Some(action) = poll_action() { carry it out }
+//! ```
+//!
+//! **The contract: after each [`Replica::handle`] every action is drained before the next fact goes in.** Asserted.
+//! A fact that comes of carrying out an action (a write that ended at once) waits for its own turn.
+//!
+//! # The safety argument, in the order of a write's life (`request.rs`)
+//!
+//! 1. It waits for earlier overlapping writes ([`overlap`](self), sector-exact), so both disks apply one order.
+//! 2. Its extents are in the activity log, durably, before it is submitted to any disk.
+//! 3. It goes to the local disk and to the peer. Without a peer its blocks are set in the dirty bitmap first.
+//! 4. With both answers it completes. With only ours it completes after the divergence is on record: bitmap, then
+//!    new generation, then completion (`alone.rs`).
+//! 5. It counts as unstable, and its extent stays in the log, until a flush of both disks has ended.
+//!
+//! When two nodes meet, [`generation::verdict`] decides; a resync (`resync.rs`) clears a bit only after the target has
+//! flushed the block.
+
+mod activity;
+mod admission;
+mod alone;
+mod clock;
+mod dirty;
+mod durable;
+pub mod event;
+mod exchange;
+mod flush;
+pub mod generation;
+mod legs;
+mod link;
+mod losses;
+mod ops;
+mod overlap;
+mod peer_side;
+mod persist;
+mod request;
+mod resync;
+mod role;
+mod settle;
+pub mod snapshot;
+
+use crate::limits::{AL_RING_BLOCKS, AL_SLOTS, PAGE_BIT_BYTES, REQUESTS_MAX};
+use crate::meta::layout::Layout;
+use crate::meta::records::AlTransaction;
+use crate::meta::superblock::{GenerationId, NodeId, Superblock};
+use crate::wire::message::{DiskState, Message, Role, State};
+use activity::ActivityLog;
+use alone::Alone;
+use dirty::Dirty;
+use durable::{MetaQueue, Step};
+use event::{Action, Buf, Command, CommandId, ConnId, Input, MetaSeq, Notice, OpId, Payload, Tick};
+use flush::Flusher;
+use link::Link;
+use ops::Ops;
+use overlap::Overlap;
+use request::Requests;
+use resync::Resync;
+use role::RoleChange;
+pub use snapshot::{Connection, Replication, Snapshot, Suspended};
+use std::collections::VecDeque;
+
+/// What an operator may tune.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The peer is lost after this long without an answer, in milliseconds.
+    pub peer_timeout_ms: u64,
+    /// The local disk is given up after this long without an answer if the peer can take over, in milliseconds.
+    pub disk_timeout_ms: u64,
+    /// Slots of the activity log that are used, at most [`AL_SLOTS`]; the simulator makes do with a few.
+    pub al_slots: usize,
+}
+
+/// What the core starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// Where metadata lies on this disk.
+    pub layout: Layout,
+    /// The superblock as it was chosen from its copies.
+    pub superblock: Superblock,
+    /// The other node.
+    pub peer: NodeId,
+    /// The newest activity-log transaction. With an unreliable log the driver first sets every bit on disk, then
+    /// writes a fresh log (`meta::recovery`).
+    pub activity: AlTransaction,
+    /// Logical block of the local disk in bytes.
+    pub block_bytes: u32,
+    /// The local disk can discard.
+    pub discard: bool,
+    /// Entropy from the operating system, for generation ids.
+    pub entropy: u128,
+    /// Tunables.
+    pub settings: Settings,
+}
+
+/// A node of a resource, as a value.
+#[derive(Debug)]
+pub struct Replica {
+    now: Tick,
+    settings: Settings,
+    peer_node: NodeId,
+    block_bytes: u32,
+    discard: bool,
+    /// What the superblock on disk says, or will say once the queued steps are durable.
+    sb: Superblock,
+    /// The step that makes `sb` durable.
+    sb_durable_with: MetaSeq,
+    ids: GenerationSource,
+    role: Role,
+    disk: DiskState,
+    /// Sectors that clients see: the agreed size, or our own before the nodes met.
+    sectors: u64,
+    link: Link,
+    requests: Requests,
+    overlap: Overlap,
+    ops: Ops,
+    activity: ActivityLog,
+    activity_sequence: u64,
+    /// The transaction being encoded: kept, so that nothing is allocated.
+    log_block: AlTransaction,
+    layout: Layout,
+    dirty: Dirty,
+    meta: MetaQueue,
+    flusher: Flusher,
+    alone: Alone,
+    resync: Resync,
+    role_change: RoleChange,
+    actions: VecDeque<Action>,
+    next_tick: Option<Tick>,
+    counters: Counters,
+    started: bool,
+}
+
+/// Sums since the start, for status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes read by clients.
+    pub read_bytes: u64,
+    /// Bytes written by clients.
+    pub written_bytes: u64,
+    /// Bytes of application data sent to the peer.
+    pub sent_bytes: u64,
+    /// Bytes of application data received from the peer.
+    pub received_bytes: u64,
+    /// Activity-log transactions written.
+    pub al_writes: u64,
+    /// Bitmap pages written.
+    pub bitmap_writes: u64,
+    /// Bytes of distinct blocks that this node wrote and the peer may not have on stable media, while they were last
+    /// apart or since. Kept through the resync, so that it can be compared with what that copied.
+    pub apart_bytes: u64,
+    /// Bytes copied by resync, in either direction, since the last connect.
+    pub resynced_bytes: u64,
+    /// Of these, bytes that were zero and not sent.
+    pub resynced_zero_bytes: u64,
+}
+
+impl Replica {
+    /// A node with its metadata read, except for the bitmap: call [`Replica::load_page`] for each page, then
+    /// [`Replica::start`].
+    pub fn new(start: &Start) -> Replica {
+        let sb = start.superblock;
+        sb.check().expect("the superblock was checked when it was read");
+        let sectors = if sb.agreed_sectors > 0 { sb.agreed_sectors } else { sb.usable_sectors };
+        let mut replica = Replica {
+            now: Tick(0),
+            settings: start.settings,
+            peer_node: start.peer,
+            block_bytes: start.block_bytes,
+            discard: start.discard,
+            sb,
+            sb_durable_with: MetaSeq(0),
+            ids: GenerationSource(start.entropy),
+            role: Role::Secondary,
+            disk: role::disk_at_start(&sb),
+            sectors,
+            link: Link::new(),
+            requests: Requests::new(),
+            overlap: Overlap::with_capacity(REQUESTS_MAX),
+            ops: Ops::new(),
+            activity: ActivityLog::new(sb.usable_sectors, start.settings.al_slots),
+            activity_sequence: 0,
+            log_block: AlTransaction { sequence: 0, extents: Vec::with_capacity(AL_SLOTS) },
+            layout: start.layout,
+            dirty: Dirty::new(sb.usable_sectors),
+            meta: MetaQueue::new(),
+            flusher: Flusher::default(),
+            alone: Alone::default(),
+            resync: Resync::new(),
+            role_change: RoleChange::default(),
+            actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
+            next_tick: None,
+            counters: Counters::default(),
+            started: false,
+        };
+        replica.activity_sequence = start.activity.sequence;
+        for extent in &start.activity.extents {
+            replica.dirty_extent(*extent);
+        }
+        replica.dirty.truncate(sectors);
+        replica
+    }
+
+    /// Takes in a bitmap page as it is on disk; `None` if it could not be read or was damaged: then all its blocks
+    /// may differ.
+    pub fn load_page(&mut self, page: u32, bits: Option<&[u8; PAGE_BIT_BYTES]>) {
+        assert!(!self.started, "pages are loaded before the start");
+        match bits {
+            Some(bits) => self.dirty.load_page(page, bits),
+            None => self.dirty.fill_page(page),
+        }
+    }
+
+    /// Number of bitmap pages.
+    pub fn pages(&self) -> u32 {
+        self.dirty.pages()
+    }
+
+    /// Begins: what a crash left in the activity log becomes bits, durably, before anything else.
+    pub fn start(&mut self, now: Tick) {
+        assert!(!self.started, "a node starts once");
+        self.started = true;
+        self.now = now;
+        self.sb.instance += 1;
+        self.sb.crashed |= self.sb.primary;
+        self.sb.primary = false;
+        self.meta.push(Step::Pages { stale: false });
+        self.meta.push(Step::Log);
+        self.write_superblock();
+        self.step();
+    }
+
+    /// One fact. See the contract above.
+    #[expect(clippy::needless_pass_by_value, reason = "a fact is handed over, not lent")]
+    pub fn handle(&mut self, now: Tick, input: Input<'_>) {
+        assert!(self.actions.is_empty(), "every action is drained before the next fact");
+        assert!(self.started, "a node is started before it hears of anything");
+        assert!(now >= self.now, "time does not go back");
+        let gap = now.since(self.now);
+        self.now = now;
+        self.link.forgive_gap(now, gap, self.settings.peer_timeout_ms);
+        match input {
+            Input::Request { id, op } => self.on_request(id, op),
+            Input::DiskDone { op, result } => self.on_disk_done(op, result),
+            Input::MetaDone { op, ok } => self.on_meta_done(op, ok),
+            Input::Connected { conn } => self.on_connected(conn),
+            Input::Received { conn, message, buf, payload } => {
+                self.on_received(conn, message, buf, payload);
+            }
+            Input::Disconnected { conn } => self.on_disconnected(conn),
+            Input::Command { id, command } => self.on_command(id, command),
+            Input::DeviceStops => self.role_change.device_stops(),
+            Input::Timeout => self.on_timeout(),
+        }
+        self.step();
+    }
+
+    /// The next wish, until there is none.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due; `None` while nothing is waited for.
+    pub fn next_timeout(&self) -> Option<Tick> {
+        self.next_tick
+    }
+
+    /// The node's role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// What follows from what just happened, until nothing more does.
+    fn step(&mut self) {
+        loop {
+            let before = self.meta.durable();
+            self.pump_meta();
+            self.pump_role();
+            self.pump_link();
+            self.pump_requests();
+            self.pump_flush();
+            self.pump_resync();
+            self.pump_requests();
+            self.pump_meta();
+            // A step of metadata that had nothing to write is durable at once, and somebody may wait for it.
+            if self.meta.durable() == before {
+                break;
+            }
+        }
+        self.arm_tick();
+        self.check();
+    }
+
+    /// Invariants that hold after every step.
+    fn check(&self) {
+        assert!(self.sb.base.is_none() || self.sb.current.is_some(), "a base needs a generation");
+        assert!(
+            self.disk != DiskState::UpToDate || self.sb.consistent,
+            "an UpToDate disk is recorded as consistent"
+        );
+        assert!(self.requests.len() <= REQUESTS_MAX, "requests are bounded");
+        assert!(self.link.is_up() || !self.resync.is_active(), "a resync needs a connection");
+    }
+
+    fn on_command(&mut self, id: CommandId, command: Command) {
+        match command {
+            Command::Promote { force } => self.promote(id, force),
+            Command::Demote => self.demote(id),
+            Command::Detach => self.detach(id),
+        }
+    }
+
+    /// The state that the verdict is computed from.
+    fn my_state(&self) -> State {
+        State {
+            current: self.sb.current,
+            base: self.sb.base,
+            history: self.sb.history,
+            disk: self.disk,
+            role: self.role,
+            dirty_blocks: self.dirty.count(),
+            crashed: self.sb.crashed,
+            survivor: self.link.was_up(),
+            peer_outdated: self.sb.peer_outdated,
+        }
+    }
+
+    fn has_disk(&self) -> bool {
+        self.disk > DiskState::Failed
+    }
+
+    fn send(&mut self, message: Message) {
+        self.send_with(message, Payload::None, MetaSeq(0));
+    }
+
+    fn send_with(&mut self, message: Message, payload: Payload, after: MetaSeq) {
+        let conn = self.link.conn().expect("a message is sent on a connection");
+        assert!(self.meta.is_durable(after), "a message follows the metadata it relies on");
+        self.link.sent(self.now);
+        self.actions.push_back(Action::Send { conn, message, payload, after });
+    }
+
+    fn release(&mut self, buf: Option<Buf>) {
+        if let Some(buf) = buf {
+            self.actions.push_back(Action::Release { buf });
+        }
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Notify(notice));
+    }
+
+    fn close(&mut self, conn: ConnId, drain: bool) {
+        self.actions.push_back(Action::Close { conn, drain });
+    }
+
+    fn dirty_extent(&mut self, extent: u32) {
+        let first = u64::from(extent) * crate::limits::EXTENT_BLOCKS;
+        let blocks = self.sb.usable_sectors / crate::limits::BLOCK_SECTORS;
+        let end = (first + crate::limits::EXTENT_BLOCKS).min(blocks);
+        if first < end {
+            self.dirty.set(first..end);
+        }
+    }
+}
+
+/// Makes generation ids that never repeat: the operating system's entropy, run through a permutation.
+#[derive(Debug)]
+struct GenerationSource(u128);
+
+impl GenerationSource {
+    fn next(&mut self) -> GenerationId {
+        // A Weyl sequence keeps the period at 2^128; the mix is that of splitmix64 on both halves
+        // (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        let mix = |mut z: u64| {
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        };
+        let (high, low) = ((self.0 >> 64) as u64, self.0 as u64);
+        let low = mix(low ^ mix(high));
+        GenerationId(u128::from(mix(high ^ low)) << 64 | u128::from(low))
+    }
+}
+
+fn log_ring_slot(sequence: u64) -> u32 {
+    (sequence % AL_RING_BLOCKS) as u32
+}
+
+/// An operation that the core started, by what it belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owner {
+    /// The local leg of a request.
+    Local(u32),
+    /// The leg of a request at the peer; the id of a message.
+    Peer(u32),
+    /// The read of a resync job at the source.
+    CopyRead(u32),
+    /// A metadata write.
+    Meta,
+    /// The local leg of a flush of both disks.
+    FlushLocal,
+    /// The peer's leg of it; the id of a message.
+    FlushPeer,
+    /// A flush that the peer asked for.
+    FlushForPeer {
+        /// Its id at the peer.
+        id: u64,
+        /// The connection it came on.
+        conn: ConnId,
+    },
+    /// The flush at the end of a resync, at the target.
+    FlushForEnd,
+    /// The flush of a node that becomes the only one with the newest data, for the connection on which it says so.
+    FlushForSole(ConnId),
+}
+
+impl From<OpId> for u64 {
+    fn from(op: OpId) -> u64 {
+        op.0
+    }
+}

@@ -1,0 +1,147 @@
+//! Which requests touch the same sectors: the later waits for the earlier. Exact to the sector.
+//!
+//! Two overlapping writes in flight would reach the two disks in different orders and leave them different for ever,
+//! with no bit set. So every write, of whatever origin, enters here first, in the order of its arrival; it may
+//! start when nothing that came before overlaps it. Resync jobs enter as well: between the read at the source
+//! and the answer of the target no client may write there.
+
+use crate::span::Span;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    span: Span,
+    owner: u32,
+    order: u64,
+    /// Earlier entries that overlap and are still here.
+    blockers: u32,
+}
+
+/// The index. Entries are sorted by their first sector.
+#[derive(Debug, Default)]
+pub(super) struct Overlap {
+    entries: Vec<Entry>,
+    next_order: u64,
+    /// Sectors of the longest span that entered since the index was last empty: how far to the left of a span an
+    /// overlapping entry may begin.
+    longest: u64,
+}
+
+impl Overlap {
+    pub(super) fn with_capacity(entries: usize) -> Overlap {
+        Overlap { entries: Vec::with_capacity(entries), next_order: 0, longest: 0 }
+    }
+
+    /// Enters `owner`. True if it may start at once.
+    pub(super) fn insert(&mut self, owner: u32, span: Span) -> bool {
+        assert!(self.entries.len() < self.entries.capacity(), "overlap index is full");
+        let blockers = self.overlapping(span).count();
+        let blockers = u32::try_from(blockers).unwrap_or(u32::MAX);
+        let entry = Entry { span, owner, order: self.next_order, blockers };
+        self.next_order += 1;
+        self.longest = self.longest.max(u64::from(span.sectors()));
+        let at = self.entries.partition_point(|e| e.span.start() <= span.start());
+        self.entries.insert(at, entry);
+        blockers == 0
+    }
+
+    /// Removes `owner` and names, in order of arrival, those that may start now.
+    pub(super) fn remove(&mut self, owner: u32, span: Span, woken: &mut Vec<u32>) {
+        let found = self
+            .range(span)
+            .find(|&at| self.entries[at].owner == owner && self.entries[at].span == span);
+        let at = found.expect("a request leaves the overlap index once");
+        let gone = self.entries.remove(at);
+        let first_woken = woken.len();
+        for at in self.range(span) {
+            let entry = &mut self.entries[at];
+            if entry.order > gone.order && entry.span.overlaps(span) {
+                assert!(entry.blockers > 0, "blockers of a waiting request are counted");
+                entry.blockers -= 1;
+                if entry.blockers == 0 {
+                    woken.push(entry.owner);
+                }
+            }
+        }
+        let order =
+            |owner: &u32| self.entries.iter().find(|e| e.owner == *owner).map_or(0, |e| e.order);
+        woken[first_woken..].sort_by_key(order);
+        if self.entries.is_empty() {
+            self.longest = 0;
+        }
+    }
+
+    /// The owners of entries that overlap `span`.
+    pub(super) fn overlapping(&self, span: Span) -> impl Iterator<Item = u32> + '_ {
+        self.range(span)
+            .map(|at| self.entries[at])
+            .filter(move |e| e.span.overlaps(span))
+            .map(|e| e.owner)
+    }
+
+    /// Positions whose entries may overlap `span`.
+    fn range(&self, span: Span) -> std::ops::Range<usize> {
+        let leftmost = span.start().saturating_sub(self.longest);
+        let from = self.entries.partition_point(|e| e.span.start() < leftmost);
+        let to = self.entries.partition_point(|e| e.span.start() < span.end());
+        from..to.max(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(start: u64, sectors: u32) -> Span {
+        Span::new(start, sectors).expect("valid span")
+    }
+
+    #[test]
+    fn the_later_of_two_waits_for_the_earlier() {
+        let mut index = Overlap::with_capacity(8);
+        assert!(index.insert(1, span(0, 8)));
+        assert!(!index.insert(2, span(7, 2)));
+        assert!(index.insert(3, span(9, 1)));
+        assert!(!index.insert(4, span(0, 16)));
+        let mut woken = Vec::new();
+        index.remove(1, span(0, 8), &mut woken);
+        assert_eq!(woken, [2]);
+        woken.clear();
+        index.remove(3, span(9, 1), &mut woken);
+        assert!(woken.is_empty());
+        index.remove(2, span(7, 2), &mut woken);
+        assert_eq!(woken, [4]);
+    }
+
+    proptest! {
+        /// Against the plain definition: an entry runs when no earlier, still present one overlaps it.
+        #[test]
+        fn agrees_with_the_definition(
+            steps in proptest::collection::vec((0u64..64, 1u32..24, any::<bool>()), 1..80)
+        ) {
+            let mut index = Overlap::with_capacity(128);
+            let mut model: Vec<(u32, Span, bool)> = Vec::new();
+            for (number, (start, sectors, leave)) in steps.into_iter().enumerate() {
+                let s = span(start, sectors);
+                let free = model.iter().all(|(_, other, _)| !other.overlaps(s));
+                prop_assert_eq!(index.insert(number as u32, s), free);
+                model.push((number as u32, s, free));
+                if leave {
+                    let at = model.iter().position(|m| m.2).expect("the oldest always runs");
+                    let (owner, gone, _) = model.remove(at);
+                    let mut woken = Vec::new();
+                    index.remove(owner, gone, &mut woken);
+                    let mut expected = Vec::new();
+                    for i in 0..model.len() {
+                        let blocked = (0..i).any(|j| model[j].1.overlaps(model[i].1));
+                        if !model[i].2 && !blocked {
+                            expected.push(model[i].0);
+                            model[i].2 = true;
+                        }
+                    }
+                    prop_assert_eq!(woken, expected);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Resync: the source copies every marked block to the target, beside the clients' writes.
+//!
+//! ```text
+//!  source                                                              target
+//!  next marked span ─► overlap index (locks it) ─► read ─► ResyncData ─────► overlap index ─► write
+//!                                                                              │
+//!  unlock, remember as copied ◄─────────────────────────────────── ResyncAck ──┘
+//!  flush of both ─► copied spans are stable: clear their bits
+//!  no bits left ─► record that the peer counts again ─► ResyncEnd ──────────► flush, record UpToDate
+//!  record: nothing tracked any more ◄───────────────────────────── ResyncEndAck
+//! ```
+//!
+//! - From the moment the connection is up, every client write goes to both nodes and needs both answers, so the cursor
+//!   only moves forward and no write is lost between copy and end.
+//! - A bit is cleared only after the target has flushed the block: an interruption at any point costs at most what
+//!   was copied since the last flush.
+//! - The source stops counting the peer as outdated *before* the target may call itself UpToDate: at no time may both
+//!   go on alone.
+//! - A target that is Primary writes by itself; resync data that meets such a write is skipped and comes again.
+
+use super::request::{Kind, Leg};
+use super::{Owner, Replica};
+use crate::limits::{
+    BLOCK_BYTES, BLOCK_SECTORS, IO_BYTES_MAX, RESYNC_JOBS_MAX, RESYNC_UNSTABLE_SPANS_MAX,
+};
+use crate::meta::superblock::{GenerationId, History};
+use crate::replica::durable::Step;
+use crate::replica::event::{
+    Action, Buf, DiskOp, DiskResult, MetaSeq, Notice, OpId, Payload, Tick,
+};
+use crate::span::Span;
+use crate::wire::message::{DiskState, Message, Outcome};
+
+/// Jobs in flight while clients are writing: the guaranteed share. Without clients it is
+/// [`RESYNC_JOBS_MAX`].
+const JOBS_BESIDE_CLIENTS: usize = 2;
+/// Pause before a span is tried again that the target's client was writing, in milliseconds.
+const SKIPPED_PAUSE_MS: u64 = 10;
+/// Pause before a span is tried again that could not be read or written, in milliseconds.
+const FAILED_PAUSE_MS: u64 = 1_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Off,
+    /// Source: copying.
+    Copying,
+    /// Source: all copied and stable; the record that the peer counts again is being written.
+    Closing(MetaSeq),
+    /// Source: `ResyncEnd` is out.
+    Ended,
+    /// Target: taking in.
+    Receiving,
+    /// Target: the last flush, then the record.
+    Flushing {
+        current: GenerationId,
+        history: History,
+    },
+    /// Target: the record is being written.
+    Recording(MetaSeq),
+}
+
+/// One side of a resync.
+#[derive(Debug)]
+pub(super) struct Resync {
+    stage: Stage,
+    /// Next block to look at.
+    cursor: u64,
+    jobs: usize,
+    /// Copied since the last flush began, and before it.
+    copied: Vec<Span>,
+    closed: Vec<Span>,
+    /// A job was skipped or failed: no other pass before this time.
+    rest_until: Tick,
+    pub(super) total_blocks: u64,
+    pub(super) began: Tick,
+}
+
+impl Resync {
+    pub(super) fn new() -> Resync {
+        let spans = || Vec::with_capacity(RESYNC_UNSTABLE_SPANS_MAX + RESYNC_JOBS_MAX);
+        Resync {
+            stage: Stage::Off,
+            cursor: 0,
+            jobs: 0,
+            copied: spans(),
+            closed: spans(),
+            rest_until: Tick(0),
+            total_blocks: 0,
+            began: Tick(0),
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.stage != Stage::Off
+    }
+
+    pub(super) fn is_source(&self) -> bool {
+        matches!(self.stage, Stage::Copying | Stage::Closing(_) | Stage::Ended)
+    }
+
+    /// Resync jobs in flight.
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs
+    }
+
+    /// Spans were copied and no flush has covered them.
+    pub(super) fn has_unstable(&self) -> bool {
+        !self.copied.is_empty()
+    }
+
+    fn rest(&mut self, until: Tick) {
+        self.rest_until = self.rest_until.max(until);
+    }
+
+    /// When the next pass may begin, if one is waited for.
+    pub(super) fn rests_until(&self, now: Tick) -> Option<Tick> {
+        (self.stage == Stage::Copying && self.rest_until > now).then_some(self.rest_until)
+    }
+
+    /// A job has left.
+    pub(super) fn job_ended(&mut self) {
+        assert!(self.jobs > 0, "jobs are counted");
+        self.jobs -= 1;
+    }
+
+    /// A flush of both disks starts: it covers what was copied so far.
+    pub(super) fn close_epoch(&mut self) {
+        assert!(self.closed.is_empty(), "one flush of both disks at a time");
+        std::mem::swap(&mut self.copied, &mut self.closed);
+    }
+
+    /// A block of `span` differs again, or may: what was copied before says nothing about it any more, and the flush
+    /// that makes the copy stable must not clear its bit.
+    pub(super) fn forget_copies_of(&mut self, span: Span) {
+        let blocks = span.blocks();
+        let untouched = |copy: &Span| {
+            let copied = copy.blocks();
+            copied.end <= blocks.start || blocks.end <= copied.start
+        };
+        self.copied.retain(untouched);
+        self.closed.retain(untouched);
+    }
+
+    /// The flush did not end well on both: what was copied may not be stable, and stays marked.
+    pub(super) fn forget_epochs(&mut self) {
+        self.closed.clear();
+        self.copied.clear();
+    }
+}
+
+impl Replica {
+    pub(super) fn resync_begins(&mut self, source: bool) {
+        let stage = if source { Stage::Copying } else { Stage::Receiving };
+        self.resync.stage = stage;
+        self.resync.cursor = 0;
+        self.resync.rest_until = self.now;
+        self.resync.total_blocks = self.dirty.count();
+        self.resync.began = self.now;
+        self.notify(Notice::ResyncStarted { source, blocks: self.dirty.count() });
+    }
+
+    /// The connection or a disk is gone. Marked blocks stay marked.
+    pub(super) fn resync_stops(&mut self) {
+        if !self.resync.is_active() {
+            return;
+        }
+        self.resync.stage = Stage::Off;
+        self.resync.forget_epochs();
+        self.ops.forget(|owner| owner == Owner::FlushForEnd);
+    }
+
+    pub(super) fn pump_resync(&mut self) {
+        match self.resync.stage {
+            Stage::Copying => self.pump_copying(),
+            Stage::Closing(after) if self.meta.is_durable(after) => {
+                let Some(current) = self.sb.current else { unreachable!("a source has data") };
+                let message = Message::ResyncEnd { current, history: self.sb.history };
+                self.resync.stage = Stage::Ended;
+                self.send_with(message, Payload::None, after);
+            }
+            Stage::Recording(after) if self.meta.is_durable(after) => {
+                self.resync.stage = Stage::Off;
+                self.disk = DiskState::UpToDate;
+                self.send_with(Message::ResyncEndAck, Payload::None, after);
+                self.meta.push(Step::Pages { stale: true });
+                self.notify(Notice::ResyncDone);
+            }
+            _ => {}
+        }
+    }
+
+    fn pump_copying(&mut self) {
+        let clients = self.serves_clients();
+        let window = if clients { JOBS_BESIDE_CLIENTS } else { RESYNC_JOBS_MAX };
+        while self.resync.jobs < window && self.link.has_data_credit() {
+            if self.resync.copied.len() >= RESYNC_UNSTABLE_SPANS_MAX {
+                self.want_flush();
+                break;
+            }
+            let Some(span) = self.next_to_copy() else { break };
+            self.resync.jobs += 1;
+            self.admit(Kind::CopyOut, span);
+        }
+        self.pump_requests();
+        let scanned = self.dirty.next(self.resync.cursor).is_none() && self.resync.jobs == 0;
+        if !scanned {
+            return;
+        }
+        if !self.resync.copied.is_empty() {
+            self.want_flush();
+            self.pump_flush();
+        } else if self.resync.closed.is_empty() {
+            self.all_is_copied();
+        }
+    }
+
+    /// One pass is over and stable.
+    fn all_is_copied(&mut self) {
+        if self.dirty.count() > 0 {
+            if self.now >= self.resync.rest_until {
+                self.resync.cursor = 0; // skipped or failed blocks: another pass
+            }
+            return;
+        }
+        assert!(self.disk == DiskState::UpToDate, "only the newest data is copied");
+        self.meta.push(Step::Pages { stale: true });
+        self.sb.peer_outdated = false;
+        let after = self.write_superblock();
+        self.resync.stage = Stage::Closing(after);
+    }
+
+    fn next_to_copy(&mut self) -> Option<Span> {
+        let first = self.dirty.next(self.resync.cursor)?;
+        let run = self.dirty.run(first, IO_BYTES_MAX as u64 / BLOCK_BYTES);
+        self.resync.cursor = run.end;
+        let start = run.start * BLOCK_SECTORS;
+        // A volume is a whole number of blocks, so a run never passes its end.
+        let sectors = u32::try_from((run.end - run.start) * BLOCK_SECTORS).ok()?;
+        let span = Span::new(start, sectors)?;
+        assert!(span.within(self.sectors), "marked blocks lie within the volume");
+        Some(span)
+    }
+
+    /// The source has read a span.
+    pub(super) fn on_copy_read(&mut self, at: u32, op: OpId, result: DiskResult) {
+        let request = *self.requests.get(at);
+        if request.orphan || result == DiskResult::Failed || !self.resync.is_active() {
+            self.actions.push_back(Action::ReleaseOp { op });
+            self.copy_ended(at, Outcome::Failed);
+            if result == DiskResult::Failed && !request.orphan {
+                // Nothing to copy from: the block stays marked, and the resync cannot end.
+                self.notify(Notice::DiskFailed(
+                    "a read for resync failed; its block stays out of sync",
+                ));
+            }
+            return;
+        }
+        let span = request.span;
+        let id = u64::from(self.ops.begin(Owner::Peer(at), self.now));
+        self.requests.get_mut(at).local = Leg::Done;
+        self.requests.get_mut(at).peer = Leg::Busy;
+        self.requests.get_mut(at).sent_zero = result == DiskResult::DoneZero;
+        if result == DiskResult::DoneZero {
+            self.actions.push_back(Action::ReleaseOp { op });
+            let message = Message::ResyncZero { id, span };
+            self.counters.resynced_zero_bytes += span.bytes();
+            self.link.take_credit(&message);
+            self.send(message);
+        } else {
+            let message = Message::ResyncData { id, span };
+            self.link.take_credit(&message);
+            self.send_with(message, Payload::Op(op), MetaSeq(0));
+        }
+    }
+
+    /// The target has answered, or will not.
+    pub(super) fn copy_ended(&mut self, at: u32, outcome: Outcome) {
+        let span = self.requests.get(at).span;
+        if self.resync.stage == Stage::Copying && !self.requests.get(at).orphan {
+            match outcome {
+                Outcome::Done => {
+                    self.resync.copied.push(span);
+                    self.counters.resynced_bytes += span.bytes();
+                }
+                Outcome::Skipped => self.resync.rest(self.now.plus_ms(SKIPPED_PAUSE_MS)),
+                Outcome::Failed => self.resync.rest(self.now.plus_ms(FAILED_PAUSE_MS)),
+            }
+        }
+        self.finish(at);
+    }
+
+    /// A flush of both has ended: what it covered is stable at the target.
+    pub(super) fn resync_is_stable(&mut self) {
+        let mut closed = std::mem::take(&mut self.resync.closed);
+        for span in closed.drain(..) {
+            self.dirty.clear(span.whole_blocks());
+        }
+        self.resync.closed = closed;
+    }
+
+    /// The target: a span of the source's data.
+    pub(super) fn on_copy_in(&mut self, id: u64, span: Span, buf: Option<Buf>) {
+        let receiving = self.resync.stage == Stage::Receiving;
+        let whole = span.whole_blocks() == span.blocks();
+        if !receiving || !span.within(self.sectors) || !whole {
+            self.release(buf);
+            self.broken("resync data out of turn");
+            return;
+        }
+        let meets_client =
+            self.overlap.overlapping(span).any(|at| self.requests.get(at).kind.is_front_write());
+        if meets_client {
+            self.release(buf);
+            self.answer_resync(id, span, buf.is_some(), Outcome::Skipped);
+            return;
+        }
+        self.admit(Kind::CopyIn { id, buf }, span);
+    }
+
+    /// A span has been written at the target.
+    pub(super) fn answer_copy(&mut self, at: u32, request: super::request::Request) {
+        let Kind::CopyIn { id, buf } = request.kind else { unreachable!("called for copies") };
+        let done = request.local == Leg::Done;
+        if !request.orphan && self.link.is_up() {
+            let outcome = if done { Outcome::Done } else { Outcome::Failed };
+            if done && self.resync.stage == Stage::Receiving {
+                self.dirty.clear(request.span.whole_blocks());
+                self.counters.resynced_bytes += request.span.bytes();
+            }
+            self.answer_resync(id, request.span, buf.is_some(), outcome);
+        }
+        self.finish(at);
+    }
+
+    fn answer_resync(&mut self, id: u64, span: Span, data: bool, outcome: Outcome) {
+        let request =
+            if data { Message::ResyncData { id, span } } else { Message::ResyncZero { id, span } };
+        self.link.count_out(&request);
+        self.send(Message::ResyncAck { id, outcome });
+    }
+
+    /// The target: the source says that all is sent.
+    pub(super) fn on_resync_end(&mut self, current: GenerationId, history: History) {
+        let writing = self.requests.iter().any(|(_, r)| matches!(r.kind, Kind::CopyIn { .. }));
+        if self.resync.stage != Stage::Receiving || writing {
+            self.broken("the end of a resync out of turn");
+            return;
+        }
+        self.resync.stage = Stage::Flushing { current, history };
+        let op = self.ops.begin(Owner::FlushForEnd, self.now);
+        let after = self.meta.durable();
+        self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
+    }
+
+    pub(super) fn on_flush_for_end(&mut self, ok: bool) {
+        let Stage::Flushing { current, history } = self.resync.stage else { return };
+        if !ok {
+            self.disk_failed("a flush failed");
+            return;
+        }
+        self.sb.current = Some(current);
+        self.sb.history = history;
+        self.sb.base = None;
+        self.sb.consistent = true;
+        self.dirty.clear_all();
+        let after = self.write_superblock();
+        self.resync.stage = Stage::Recording(after);
+    }
+
+    /// The source: the target is UpToDate, durably. Nothing is tracked any more.
+    pub(super) fn on_resync_end_ack(&mut self) {
+        if self.resync.stage != Stage::Ended {
+            self.broken("an answer to no end of resync");
+            return;
+        }
+        self.resync.stage = Stage::Off;
+        self.link.set_peer_disk(DiskState::UpToDate);
+        self.sb.base = None;
+        self.sb.crashed = false;
+        self.write_superblock();
+        self.notify(Notice::ResyncDone);
+    }
+}

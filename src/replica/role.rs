@@ -1,0 +1,358 @@
+//! Becoming Primary, becoming Secondary, leaving.
+//!
+//! ```text
+//!  promote:  Idle ─► Asking (the peer) ─► Rising (record "primary") ─► Idle, Primary
+//!                └── peer known outdated, or forced ──►┘
+//!  demote:   Idle ─► Draining ─► Flushing ─► Sinking (empty log, record) ─► Idle, Secondary
+//!  detach:           the same, then ─► Leaving (record "outdated", say Bye) ─► Gone
+//! ```
+//!
+//! A node becomes Primary when its data is UpToDate and the peer agrees, or the peer is recorded as outdated, or the
+//! operator takes the responsibility with `force`. "Primary" is durable before the device exists: found at start,
+//! it means a crash, and the activity log is compared.
+
+use super::Replica;
+use super::durable::Step;
+use crate::meta::superblock::{History, Superblock};
+use crate::replica::event::{Action, CommandError, CommandId, MetaSeq, Notice};
+use crate::wire::message::{DiskState, Message, Role};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Stage {
+    #[default]
+    Idle,
+    Asking,
+    Rising(MetaSeq),
+    Draining,
+    Flushing,
+    Sinking(MetaSeq),
+    LeavingFlush,
+    Leaving(MetaSeq),
+    Gone,
+}
+
+/// The change of role that is under way.
+#[derive(Debug, Default)]
+pub(super) struct RoleChange {
+    stage: Stage,
+    command: Option<CommandId>,
+    leave: bool,
+    /// The device is being taken away, and a command to give up the role will follow.
+    device_stops: bool,
+}
+
+impl RoleChange {
+    fn draining(command: CommandId, leave: bool) -> RoleChange {
+        let command = Some(command);
+        RoleChange { stage: Stage::Draining, command, leave, device_stops: false }
+    }
+
+    /// The state said to a peer now would soon be wrong.
+    pub(super) fn is_busy(&self) -> bool {
+        !matches!(self.stage, Stage::Idle | Stage::Draining | Stage::Gone)
+    }
+
+    /// The peer agreed, or had no say: the record "primary" is being written.
+    pub(super) fn is_rising(&self) -> bool {
+        matches!(self.stage, Stage::Rising(_))
+    }
+
+    /// The node waits for its clients' last requests.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stage == Stage::Draining || self.device_stops
+    }
+
+    pub(super) fn device_stops(&mut self) {
+        self.device_stops = true;
+    }
+
+    /// The node has said goodbye, or is about to. Before that, while its clients' last requests are finished, it still
+    /// takes a connection: they may need the peer.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::LeavingFlush | Stage::Leaving(_) | Stage::Gone)
+    }
+}
+
+/// What a superblock allows to believe before the peer was heard.
+pub(super) fn disk_at_start(sb: &Superblock) -> DiskState {
+    if !sb.consistent {
+        DiskState::Inconsistent
+    } else if sb.outdated {
+        DiskState::Outdated
+    } else if sb.peer_outdated {
+        DiskState::UpToDate
+    } else {
+        DiskState::Consistent
+    }
+}
+
+impl Replica {
+    pub(super) fn promote(&mut self, id: CommandId, force: bool) {
+        if self.role == Role::Primary && self.role_change.stage == Stage::Idle {
+            self.reply(id, Ok(()));
+            return;
+        }
+        if let Some(error) = self.cannot_change_role() {
+            self.reply(id, Err(error));
+            return;
+        }
+        if !self.has_disk() {
+            self.reply(id, Err(CommandError::NoDisk));
+            return;
+        }
+        let peer_serves = self.disk == DiskState::Inconsistent && self.link.peer_can_read();
+        let good = self.disk == DiskState::UpToDate || peer_serves;
+        // With good data the peer is asked: what is known of its role here may be a moment old.
+        if !good && self.link.is_up() && self.link.peer_role() == Role::Primary {
+            self.reply(id, Err(CommandError::PeerIsPrimary));
+            return;
+        }
+        self.role_change.command = Some(id);
+        if good && self.link.is_up() {
+            self.role_change.stage = Stage::Asking;
+            self.send(Message::PromoteAsk);
+        } else if good && self.sb.peer_outdated && !force && self.peer_may_serve() {
+            self.role_change.command = None;
+            self.reply(id, Err(CommandError::PeerIsPrimary));
+        } else if good && self.sb.peer_outdated {
+            self.drop_link("this node becomes Primary"); // if one is being greeted: it starts anew
+            self.rise();
+        } else if force {
+            self.drop_link("this node is made Primary by force");
+            self.take_responsibility();
+            self.rise();
+        } else {
+            self.role_change.command = None;
+            self.reply(id, Err(CommandError::NotUpToDate(self.disk)));
+        }
+    }
+
+    /// The peer worked as Primary on our data, having none of its own, when it was lost: until it must have noticed, it
+    /// may still answer reads.
+    fn peer_may_serve(&self) -> bool {
+        self.link.may_serve_elsewhere(self.now, self.settings.peer_timeout_ms)
+    }
+
+    fn cannot_change_role(&self) -> Option<CommandError> {
+        if self.role_change.leave {
+            Some(CommandError::Detaching)
+        } else if self.role_change.stage != Stage::Idle {
+            Some(CommandError::Busy)
+        } else {
+            None
+        }
+    }
+
+    /// The operator declares this disk to be the data. Its generation says that it went its own way from here, so a
+    /// peer that did the same is recognised.
+    fn take_responsibility(&mut self) {
+        if !self.sb.consistent {
+            // Not one point in time, so no earlier generation describes it: nobody is its ancestor.
+            self.sb.history = History::default();
+            self.sb.current = None;
+            self.dirty.set_all();
+        }
+        self.new_generation();
+        self.sb.consistent = true;
+        self.sb.outdated = false;
+        self.sb.peer_outdated = true;
+        self.sb.crashed = false;
+        self.sb.agreed_sectors = self.sectors;
+        self.disk = DiskState::UpToDate;
+        self.meta.push(Step::Pages { stale: false });
+        if let Some(current) = self.sb.current {
+            self.notify(Notice::Alone(current));
+        }
+    }
+
+    fn rise(&mut self) {
+        self.sb.primary = true;
+        self.sb.agreed_sectors = self.sectors;
+        self.role_change.stage = Stage::Rising(self.write_superblock());
+    }
+
+    pub(super) fn on_promote_ask(&mut self) {
+        let mine_first = self.role_change.stage == Stage::Asking && self.sb.node < self.peer_node;
+        let rising = self.role_change.is_rising();
+        let granted = self.role == Role::Secondary && !rising && !mine_first;
+        if granted {
+            self.link.set_peer_role(Role::Primary);
+            self.notify(Notice::State);
+        }
+        self.send(Message::PromoteAnswer { granted });
+    }
+
+    pub(super) fn on_promote_answer(&mut self, granted: bool) {
+        if self.role_change.stage != Stage::Asking {
+            self.broken("an answer to no question");
+        } else if granted {
+            self.rise();
+        } else {
+            self.role_change_ends(Err(CommandError::PeerIsPrimary));
+        }
+    }
+
+    pub(super) fn demote(&mut self, id: CommandId) {
+        if let Some(error) = self.cannot_change_role() {
+            self.reply(id, Err(error));
+            return;
+        }
+        if self.role == Role::Secondary {
+            self.reply(id, Ok(()));
+            return;
+        }
+        self.role_change = RoleChange::draining(id, false);
+    }
+
+    pub(super) fn detach(&mut self, id: CommandId) {
+        if let Some(error) = self.cannot_change_role() {
+            self.reply(id, Err(error));
+            return;
+        }
+        self.role_change = RoleChange::draining(id, true);
+    }
+
+    /// Moves the change of role on as far as it goes.
+    pub(super) fn pump_role(&mut self) {
+        loop {
+            let before = self.role_change.stage;
+            match before {
+                Stage::Rising(after) if self.meta.is_durable(after) && !self.has_orphans() => {
+                    self.risen();
+                }
+                Stage::Draining if !self.serves_clients() && !self.flusher.serves_clients() => {
+                    self.drained();
+                }
+                Stage::Flushing if self.flusher.is_idle() && self.activity.unstable() == 0 => {
+                    self.sink();
+                }
+                Stage::Sinking(after) if self.meta.is_durable(after) || !self.has_disk() => {
+                    self.sunk();
+                }
+                Stage::LeavingFlush if self.flusher.is_idle() => self.record_leaving(),
+                Stage::Leaving(after) if self.meta.is_durable(after) || !self.has_disk() => {
+                    self.say_goodbye();
+                }
+                _ => {}
+            }
+            if before == self.role_change.stage {
+                return;
+            }
+        }
+    }
+
+    fn risen(&mut self) {
+        self.role = Role::Primary;
+        if self.link.is_up() {
+            self.send(Message::RoleIs { role: Role::Primary });
+        }
+        self.notify(Notice::Role(Role::Primary));
+        self.role_change_ends(Ok(()));
+    }
+
+    fn drained(&mut self) {
+        if self.role == Role::Secondary {
+            self.begin_leaving();
+        } else if self.has_disk() {
+            self.want_flush();
+            self.role_change.stage = Stage::Flushing;
+        } else {
+            self.sunk();
+        }
+    }
+
+    /// Nothing is in flight and all is stable: an empty log says so.
+    fn sink(&mut self) {
+        self.activity.clear();
+        self.meta.push(Step::Pages { stale: true });
+        self.meta.push(Step::Log);
+        self.sb.primary = false;
+        self.role_change.stage = Stage::Sinking(self.write_superblock());
+    }
+
+    fn sunk(&mut self) {
+        self.role = Role::Secondary;
+        if self.link.is_greeting() {
+            self.drop_link("this node became Secondary during the greeting");
+        }
+        if self.link.is_up() {
+            self.send(Message::RoleIs { role: Role::Secondary });
+        }
+        self.notify(Notice::Role(Role::Secondary));
+        if self.role_change.leave {
+            self.begin_leaving();
+        } else {
+            self.role_change_ends(Ok(()));
+        }
+    }
+
+    /// What the peer wrote through us becomes stable, then this node leaves.
+    fn begin_leaving(&mut self) {
+        if self.has_disk() {
+            self.want_flush();
+        }
+        self.role_change.stage = Stage::LeavingFlush;
+    }
+
+    /// With a peer that has all our data, this node steps back: the peer may go on alone.
+    fn record_leaving(&mut self) {
+        let steps_back = self.disk == DiskState::UpToDate && self.link.peer_can_read();
+        self.meta.push(Step::Pages { stale: true });
+        self.sb.outdated |= steps_back;
+        if steps_back {
+            self.disk = DiskState::Outdated;
+        }
+        self.role_change.stage = Stage::Leaving(self.write_superblock());
+    }
+
+    fn say_goodbye(&mut self) {
+        self.role_change.stage = Stage::Gone;
+        if let Some(conn) = self.link.conn() {
+            if self.link.is_up() {
+                let outdated = self.sb.outdated && self.has_disk();
+                self.send(Message::Bye { outdated });
+            }
+            self.close(conn, true);
+            self.link_lost();
+        }
+        if let Some(id) = self.role_change.command.take() {
+            self.reply(id, Ok(()));
+        }
+    }
+
+    /// The peer leaves in good order.
+    pub(super) fn on_bye(&mut self, outdated: bool) {
+        if outdated && self.link.is_up() && self.disk == DiskState::UpToDate {
+            self.sb.peer_outdated = true;
+            self.write_superblock();
+        }
+        self.drop_link("the peer said goodbye");
+    }
+
+    pub(super) fn role_change_lost_peer(&mut self) {
+        if self.role_change.stage == Stage::Asking {
+            self.role_change_ends(Err(CommandError::PeerLost));
+        }
+    }
+
+    pub(super) fn role_change_lost_disk(&mut self) {
+        if matches!(self.role_change.stage, Stage::Asking | Stage::Rising(_)) {
+            if self.link.is_up() {
+                self.send(Message::RoleIs { role: Role::Secondary });
+            }
+            self.role_change_ends(Err(CommandError::DiskFailed));
+        }
+    }
+
+    fn role_change_ends(&mut self, result: Result<(), CommandError>) {
+        let command = self.role_change.command.take();
+        self.role_change = RoleChange::default();
+        if let Some(id) = command {
+            self.reply(id, result);
+        }
+    }
+
+    fn reply(&mut self, id: CommandId, result: Result<(), CommandError>) {
+        self.actions.push_back(Action::Reply { id, result });
+    }
+}

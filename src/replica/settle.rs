@@ -1,0 +1,163 @@
+//! The end of a request: what both legs' answers mean, and when the client may hear of it.
+//!
+//! | local | peer | a write |
+//! |---|---|---|
+//! | done | done | completes; unstable until both have flushed |
+//! | done | refused, lost or absent | completes when it is on record that this node is alone |
+//! | failed, disk given up | done | completes when the peer has recorded that our disk is old |
+//! | no disk | lost | runs again when the peer is back |
+//! | anything else | | fails, and its blocks are marked |
+
+use super::Replica;
+use super::request::{Kind, Leg, Phase, Request};
+use crate::replica::event::{Action, FrontId, FrontResult};
+use crate::wire::message::{DiskState, Outcome};
+
+impl Replica {
+    /// Decides on a request once both legs have answered.
+    pub(super) fn settle(&mut self, at: u32) {
+        let request = *self.requests.get(at);
+        if request.local == Leg::Busy || request.peer == Leg::Busy {
+            return;
+        }
+        match request.kind {
+            Kind::FrontRead { id, .. } => self.settle_read(at, id, request),
+            Kind::FrontWrite { id, .. } | Kind::FrontZero { id, .. } => {
+                self.settle_write(at, id, request);
+            }
+            Kind::PeerRead { .. } | Kind::PeerWrite { .. } | Kind::PeerZero { .. } => {
+                self.answer_peer(at, request);
+            }
+            Kind::CopyIn { .. } => self.answer_copy(at, request),
+            Kind::CopyOut => {
+                if request.local == Leg::Failed {
+                    self.copy_ended(at, Outcome::Failed); // it had no disk to read from
+                }
+            }
+        }
+    }
+
+    fn settle_read(&mut self, at: u32, id: FrontId, request: Request) {
+        if request.local == Leg::Done || request.peer == Leg::Done {
+            self.complete(id, FrontResult::Done);
+            self.finish(at);
+        } else if request.peer == Leg::Lost {
+            self.retry(at); // wherever the data is now, the gate knows
+        } else if request.local == Leg::Failed && self.link.peer_can_read() {
+            self.retry(at); // the disk was given up just now
+        } else {
+            self.complete(id, FrontResult::IoError);
+            self.finish(at);
+        }
+    }
+
+    fn settle_write(&mut self, at: u32, id: FrontId, request: Request) {
+        match (request.local, request.peer) {
+            (Leg::Done, Leg::Done) if self.link.is_up() && self.link.peer_has_disk() => {
+                if !request.kind.is_fua() && request.pinned {
+                    self.activity.mark_unstable(request.span);
+                }
+                self.complete(id, FrontResult::Done);
+                self.finish(at);
+            }
+            // The connection came up while our disk was still writing: both must have it.
+            (Leg::Done, Leg::Absent | Leg::Lost)
+                if self.link.is_up() && self.link.peer_has_disk() =>
+            {
+                self.mark_apart(request.span);
+                self.retry(at);
+            }
+            (Leg::Done, _) => {
+                self.mark_apart(request.span);
+                if self.disk == DiskState::UpToDate {
+                    self.requests.get_mut(at).phase = Phase::AwaitsAlone;
+                    self.want_alone();
+                } else {
+                    self.retry(at); // a resync target, or a disk given up meanwhile: not ours to vouch for
+                }
+            }
+            (_, Leg::Done) if !self.has_disk() => {
+                self.requests.get_mut(at).phase = Phase::AwaitsOwner;
+                self.settle_owned();
+            }
+            (_, Leg::Lost) if !self.has_disk() => self.retry(at),
+            _ => {
+                // Some disk may hold it, another not: no promise, but not forgotten either.
+                self.mark_apart(request.span);
+                self.complete(id, FrontResult::IoError);
+                self.finish(at);
+            }
+        }
+    }
+
+    /// The request runs again from the gate on. Its buffer, its place in the order and its pins are unchanged.
+    pub(super) fn retry(&mut self, at: u32) {
+        let request = self.requests.get_mut(at);
+        request.local = Leg::Absent;
+        request.peer = Leg::Absent;
+        self.hold(at);
+    }
+
+    /// Completes what waited for the record that this node is alone.
+    pub(super) fn settle_alone(&mut self) {
+        if !self.is_alone() {
+            return;
+        }
+        for at in self.requests.places() {
+            let Some(request) = self.requests.find(at) else { continue };
+            if request.phase != Phase::AwaitsAlone {
+                continue;
+            }
+            if let Kind::FrontWrite { id, .. } | Kind::FrontZero { id, .. } = request.kind {
+                let marked = request.span.blocks().all(|block| self.dirty.any(block..block + 1));
+                assert!(marked, "a write completed alone is marked out of sync");
+                self.complete(id, FrontResult::Done);
+                self.finish(at);
+            }
+        }
+    }
+
+    /// Completes what waited for the peer's record that our disk is old.
+    pub(super) fn settle_owned(&mut self) {
+        if !self.alone.peer_owns_data() {
+            return;
+        }
+        for at in self.requests.places() {
+            let Some(request) = self.requests.find(at) else { continue };
+            if request.phase != Phase::AwaitsOwner {
+                continue;
+            }
+            if let Kind::FrontWrite { id, .. } | Kind::FrontZero { id, .. } = request.kind {
+                self.complete(id, FrontResult::Done);
+                self.finish(at);
+            }
+        }
+    }
+
+    pub(super) fn complete(&mut self, id: FrontId, result: FrontResult) {
+        let after = self.meta.durable();
+        self.actions.push_back(Action::Complete { id, result, after });
+    }
+
+    /// The request is over: everything it held is given back, and those that waited for it go on.
+    pub(super) fn finish(&mut self, at: u32) {
+        let request = self.requests.slots[at as usize].take().expect("a request ends once");
+        self.requests.free.push(at);
+        if request.pinned && self.has_disk() {
+            self.activity.unpin(request.span.extents());
+        }
+        self.release(request.kind.received_buf());
+        if request.kind == Kind::CopyOut {
+            self.resync.job_ended();
+        }
+        if !request.kind.is_write() {
+            return;
+        }
+        let mut woken = std::mem::take(&mut self.requests.woken);
+        self.overlap.remove(at, request.span, &mut woken);
+        for at in woken.drain(..) {
+            self.unblocked(at);
+        }
+        self.requests.woken = woken;
+    }
+}

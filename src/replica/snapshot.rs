@@ -1,0 +1,157 @@
+//! What may be seen of a node from outside: for status, metrics and tests.
+
+use super::{Counters, Replica};
+use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
+use crate::meta::superblock::Superblock;
+use crate::replica::event::Tick;
+use crate::wire::message::{DiskState, Refusal, Role};
+
+/// The state of the connection, in the field's terms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Connection {
+    /// There is none; the driver keeps trying.
+    Connecting,
+    /// The nodes are exchanging who they are.
+    Greeting,
+    /// Requests flow.
+    Connected,
+}
+
+/// What the replication is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replication {
+    /// Nothing: not connected.
+    Off,
+    /// Writes go to both nodes.
+    Established,
+    /// And marked blocks are copied to the peer.
+    SyncSource,
+    /// And marked blocks are copied from the peer.
+    SyncTarget,
+}
+
+/// Why requests of clients wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suspended {
+    /// They do not.
+    No,
+    /// The peer is being greeted.
+    Greeting,
+    /// The newest data is at the peer, which is away.
+    NoData,
+}
+
+/// A node at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// The superblock.
+    pub superblock: Superblock,
+    /// Our role.
+    pub role: Role,
+    /// Our disk.
+    pub disk: DiskState,
+    /// Sectors of the volume.
+    pub sectors: u64,
+    /// Logical block in bytes that clients see: the larger of both nodes, as far as known.
+    pub block_bytes: u32,
+    /// Both disks, as far as known, discard.
+    pub discard: bool,
+    /// The connection.
+    pub connection: Connection,
+    /// The replication.
+    pub replication: Replication,
+    /// The peer's role, if connected.
+    pub peer_role: Option<Role>,
+    /// The peer's disk, if connected.
+    pub peer_disk: Option<DiskState>,
+    /// Blocks out of sync, in bytes.
+    pub out_of_sync_bytes: u64,
+    /// Blocks to copy when the resync began, in bytes.
+    pub resync_total_bytes: u64,
+    /// When the resync began.
+    pub resync_began: Tick,
+    /// Slots of the activity log in use.
+    pub al_active: usize,
+    /// Slots of the activity log.
+    pub al_slots: usize,
+    /// Requests of clients at the local disk.
+    pub local_pending: u64,
+    /// Requests of clients at the peer.
+    pub peer_pending: u64,
+    /// Resync jobs in flight.
+    pub resync_pending: u64,
+    /// Why requests wait.
+    pub suspended: Suspended,
+    /// This node goes on alone, and that is recorded.
+    pub alone: bool,
+    /// The last refusal: by the peer or not, and why.
+    pub refusal: Option<(bool, Refusal)>,
+    /// Sums.
+    pub counters: Counters,
+}
+
+impl Replica {
+    /// The node as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let up = self.link.is_up();
+        let (local_pending, peer_pending) = self.pending();
+        let hello = self.link.peer_hello().copied();
+        Snapshot {
+            superblock: self.sb,
+            role: self.role,
+            disk: self.disk,
+            sectors: self.sectors,
+            block_bytes: hello.map_or(self.block_bytes, |h| h.block_bytes.max(self.block_bytes)),
+            discard: self.discard && hello.is_none_or(|h| h.discard),
+            connection: match self.link.conn() {
+                None => Connection::Connecting,
+                Some(_) if up => Connection::Connected,
+                Some(_) => Connection::Greeting,
+            },
+            replication: if !up {
+                Replication::Off
+            } else if !self.resync.is_active() {
+                Replication::Established
+            } else if self.resync.is_source() {
+                Replication::SyncSource
+            } else {
+                Replication::SyncTarget
+            },
+            peer_role: up.then(|| self.link.peer_role()),
+            peer_disk: up.then(|| self.link.peer_disk()),
+            out_of_sync_bytes: match self.sb.current {
+                Some(_) => self.dirty.count() * BLOCK_BYTES,
+                None => self.sectors * SECTOR_BYTES, // never written: nothing is known to be equal
+            },
+            resync_total_bytes: self.resync.total_blocks * BLOCK_BYTES,
+            resync_began: self.resync.began,
+            al_active: self.activity.active(),
+            al_slots: self.settings.al_slots,
+            local_pending,
+            peer_pending,
+            resync_pending: self.resync.jobs() as u64,
+            suspended: self.suspended(),
+            alone: self.is_alone(),
+            refusal: self.link.last_refusal(),
+            counters: self.counters,
+        }
+    }
+
+    fn suspended(&self) -> Suspended {
+        if self.role == Role::Secondary || self.link.is_up() {
+            Suspended::No
+        } else if self.disk != DiskState::UpToDate {
+            Suspended::NoData
+        } else if self.may_write_alone() {
+            Suspended::No
+        } else {
+            Suspended::Greeting
+        }
+    }
+
+    /// True if `block` is covered by this node's record: marked, or in its activity log. For the simulator's
+    /// tracked-difference oracle.
+    pub fn tracks(&self, block: u64) -> bool {
+        self.dirty.any(block..block + 1) || self.activity.covers(block)
+    }
+}

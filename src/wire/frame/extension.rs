@@ -1,0 +1,191 @@
+//! Extensions: what does not fit a header. Little-endian; what is not used is zero.
+//!
+//! ```text
+//! Hello            48   volume 16, usable_sectors 8, agreed_sectors 8, block_bytes 4, payload_bytes_max 4,
+//!                       data_credits 2, read_credits 2, zero_credits 2, node 1, discard 1 (0 or 1)
+//! State           312   flags 1 (see `flag`), disk 1, role 1, zero 5, dirty_blocks 8, current 16, base 16,
+//!                       history 264
+//! ResyncEnd       280   current 16, history 264
+//! DiskFailedAck    16   current 16
+//! ```
+
+use super::codes::{Code, Kind};
+use super::fields::Fields;
+use super::{EXTENSION_BYTES_MAX, FrameError};
+use crate::bytes::{get, put};
+use crate::meta::superblock::{GenerationId, History, NodeId, VolumeId};
+use crate::wire::PROTOCOL_MAX;
+use crate::wire::message::{Hello, Message, State};
+
+const HELLO_BYTES: usize = 48;
+const GENERATION_BYTES: usize = 16;
+const RESYNC_END_BYTES: usize = GENERATION_BYTES + History::BYTES;
+
+mod hello_at {
+    pub(super) const VOLUME: usize = 0;
+    pub(super) const USABLE_SECTORS: usize = 16;
+    pub(super) const AGREED_SECTORS: usize = 24;
+    pub(super) const BLOCK_BYTES: usize = 32;
+    pub(super) const PAYLOAD_BYTES_MAX: usize = 36;
+    pub(super) const DATA_CREDITS: usize = 40;
+    pub(super) const READ_CREDITS: usize = 42;
+    pub(super) const ZERO_CREDITS: usize = 44;
+    pub(super) const NODE: usize = 46;
+    pub(super) const DISCARD: usize = 47;
+}
+
+mod state_at {
+    pub(super) const FLAGS: usize = 0;
+    pub(super) const DISK: usize = 1;
+    pub(super) const ROLE: usize = 2;
+    pub(super) const DIRTY_BLOCKS: usize = 8;
+    pub(super) const CURRENT: usize = 16;
+    pub(super) const BASE: usize = 32;
+    pub(super) const HISTORY: usize = 48;
+    pub(super) const END: usize = HISTORY + super::History::BYTES;
+}
+
+/// Flags of State.
+mod flag {
+    pub(super) const CURRENT: u8 = 1 << 0;
+    pub(super) const BASE: u8 = 1 << 1;
+    pub(super) const CRASHED: u8 = 1 << 2;
+    pub(super) const SURVIVOR: u8 = 1 << 3;
+    pub(super) const PEER_OUTDATED: u8 = 1 << 4;
+}
+
+const _: () = {
+    assert!(hello_at::DISCARD + 1 == HELLO_BYTES);
+    assert!(state_at::END == 312 && state_at::END <= EXTENSION_BYTES_MAX);
+    assert!(RESYNC_END_BYTES == 280);
+};
+
+/// True if a message with these fields may have an extension of `bytes` bytes.
+pub(super) fn length_fits(fields: &Fields, bytes: usize) -> bool {
+    match fields.kind {
+        // A later version may have appended to it.
+        Kind::Hello if fields.protocol_max > PROTOCOL_MAX => {
+            (HELLO_BYTES..=EXTENSION_BYTES_MAX).contains(&bytes)
+        }
+        Kind::Hello => bytes == HELLO_BYTES,
+        Kind::State => bytes == state_at::END,
+        Kind::ResyncEnd => bytes == RESYNC_END_BYTES,
+        Kind::DiskFailedAck => bytes == GENERATION_BYTES,
+        _ => bytes == 0,
+    }
+}
+
+/// Puts the extension of `message` into `out` and returns its length, 0 if it has none.
+pub(super) fn encode(message: &Message, out: &mut [u8]) -> usize {
+    match message {
+        Message::Hello(hello) => encode_hello(hello, &mut out[..HELLO_BYTES]),
+        Message::State(state) => encode_state(state, &mut out[..state_at::END]),
+        Message::ResyncEnd { current, history } => {
+            put(out, 0, &current.0.to_le_bytes());
+            history.encode(&mut out[GENERATION_BYTES..RESYNC_END_BYTES]);
+            RESYNC_END_BYTES
+        }
+        Message::DiskFailedAck { current } => {
+            put(out, 0, &current.0.to_le_bytes());
+            GENERATION_BYTES
+        }
+        _ => 0,
+    }
+}
+
+/// The message with these fields and this extension, whose length and checksum are right.
+pub(super) fn decode(fields: &Fields, extension: &[u8]) -> Result<Message, FrameError> {
+    assert!(length_fits(fields, extension.len()));
+    let current = || GenerationId(u128::from_le_bytes(get(extension, 0)));
+    let (message, known_bytes) = match fields.kind {
+        Kind::Hello => (Message::Hello(decode_hello(fields, extension)), HELLO_BYTES),
+        Kind::State => (Message::State(decode_state(extension)?), state_at::END),
+        Kind::ResyncEnd => {
+            let history = &extension[GENERATION_BYTES..];
+            let history = History::decode(history).map_err(FrameError::Value)?;
+            (Message::ResyncEnd { current: current(), history }, RESYNC_END_BYTES)
+        }
+        Kind::DiskFailedAck => (Message::DiskFailedAck { current: current() }, GENERATION_BYTES),
+        _ => unreachable!("{:?} has no extension", fields.kind),
+    };
+    // There is one way to write an extension: this finds unknown flags and whatever stands where zero must.
+    let mut again = [0; EXTENSION_BYTES_MAX];
+    assert!(encode(&message, &mut again) == known_bytes);
+    if again[..known_bytes] != extension[..known_bytes] {
+        return Err(FrameError::Unused);
+    }
+    Ok(message)
+}
+
+fn encode_hello(hello: &Hello, out: &mut [u8]) -> usize {
+    use hello_at as at;
+    put(out, at::VOLUME, &hello.volume.0.to_le_bytes());
+    put(out, at::USABLE_SECTORS, &hello.usable_sectors.to_le_bytes());
+    put(out, at::AGREED_SECTORS, &hello.agreed_sectors.to_le_bytes());
+    put(out, at::BLOCK_BYTES, &hello.block_bytes.to_le_bytes());
+    put(out, at::PAYLOAD_BYTES_MAX, &hello.payload_bytes_max.to_le_bytes());
+    put(out, at::DATA_CREDITS, &hello.data_credits.to_le_bytes());
+    put(out, at::READ_CREDITS, &hello.read_credits.to_le_bytes());
+    put(out, at::ZERO_CREDITS, &hello.zero_credits.to_le_bytes());
+    out[at::NODE] = hello.node.0;
+    out[at::DISCARD] = hello.discard.into();
+    out.len()
+}
+
+fn decode_hello(fields: &Fields, extension: &[u8]) -> Hello {
+    use hello_at as at;
+    Hello {
+        protocol_min: fields.protocol_min,
+        protocol_max: fields.protocol_max,
+        volume: VolumeId(u128::from_le_bytes(get(extension, at::VOLUME))),
+        node: NodeId(extension[at::NODE]),
+        usable_sectors: u64::from_le_bytes(get(extension, at::USABLE_SECTORS)),
+        agreed_sectors: u64::from_le_bytes(get(extension, at::AGREED_SECTORS)),
+        block_bytes: u32::from_le_bytes(get(extension, at::BLOCK_BYTES)),
+        payload_bytes_max: u32::from_le_bytes(get(extension, at::PAYLOAD_BYTES_MAX)),
+        data_credits: u16::from_le_bytes(get(extension, at::DATA_CREDITS)),
+        read_credits: u16::from_le_bytes(get(extension, at::READ_CREDITS)),
+        zero_credits: u16::from_le_bytes(get(extension, at::ZERO_CREDITS)),
+        discard: extension[at::DISCARD] != 0,
+    }
+}
+
+fn encode_state(state: &State, out: &mut [u8]) -> usize {
+    use state_at as at;
+    let flags = [
+        (state.current.is_some(), flag::CURRENT),
+        (state.base.is_some(), flag::BASE),
+        (state.crashed, flag::CRASHED),
+        (state.survivor, flag::SURVIVOR),
+        (state.peer_outdated, flag::PEER_OUTDATED),
+    ];
+    out.fill(0);
+    out[at::FLAGS] = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+    out[at::DISK] = state.disk.code();
+    out[at::ROLE] = state.role.code();
+    put(out, at::DIRTY_BLOCKS, &state.dirty_blocks.to_le_bytes());
+    put(out, at::CURRENT, &state.current.map_or(0, |id| id.0).to_le_bytes());
+    put(out, at::BASE, &state.base.map_or(0, |id| id.0).to_le_bytes());
+    state.history.encode(&mut out[at::HISTORY..]);
+    out.len()
+}
+
+fn decode_state(extension: &[u8]) -> Result<State, FrameError> {
+    use state_at as at;
+    let flags = extension[at::FLAGS];
+    let set = |bit: u8| flags & bit != 0;
+    let generation = |at| GenerationId(u128::from_le_bytes(get(extension, at)));
+    Ok(State {
+        current: set(flag::CURRENT).then(|| generation(at::CURRENT)),
+        base: set(flag::BASE).then(|| generation(at::BASE)),
+        history: History::decode(&extension[at::HISTORY..]).map_err(FrameError::Value)?,
+        disk: Code::from_code(extension[at::DISK])
+            .ok_or(FrameError::Value("no disk state has its code"))?,
+        role: Code::from_code(extension[at::ROLE])
+            .ok_or(FrameError::Value("no role has its code"))?,
+        dirty_blocks: u64::from_le_bytes(get(extension, at::DIRTY_BLOCKS)),
+        crashed: set(flag::CRASHED),
+        survivor: set(flag::SURVIVOR),
+        peer_outdated: set(flag::PEER_OUTDATED),
+    })
+}

@@ -1,0 +1,21 @@
+//! The language that two nodes speak over one byte stream. PURE.
+//!
+//! - [`message`] lists what can be said; only valid messages can be represented.
+//! - [`frame`] turns a message into a header of 64 bytes and back. The payload follows the header on the
+//!   stream and is handled by the caller, who also computes its checksum: a message never owns bytes.
+//!
+//! # Versions of the protocol, newest first
+//!
+//! | version | what changed |
+//! |---|---|
+//! | 1 | the first |
+//!
+//! A change to [`message`] or [`frame`] that an older node cannot read takes a new number here.
+
+pub mod frame;
+pub mod message;
+
+/// The newest version this build speaks.
+pub const PROTOCOL_MAX: u16 = 1;
+/// The oldest version this build speaks.
+pub const PROTOCOL_MIN: u16 = 1;

@@ -1,0 +1,265 @@
+//! The clients of the device: they use it on whichever node is Primary, and remember what they were told.
+
+use crate::geometry::WINDOW_BLOCKS;
+use crate::node::Fact;
+use crate::plan::Plan;
+use crate::world::{Event, World};
+use rblk::limits::{BLOCK_SECTORS, EXTENT_SECTORS, ZERO_BYTES_MAX};
+use rblk::replica::event::{Buf, FrontId, FrontOp, FrontResult};
+use rblk::span::Span;
+use rblk::wire::message::ZeroKind;
+
+/// A request that has not been answered.
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    node: usize,
+    op: FrontOp,
+    write: u32,
+    buf: Option<Buf>,
+    /// The event that submitted it.
+    invoked: u64,
+    /// When, in microseconds.
+    pub(crate) since: u64,
+}
+
+/// The clients.
+pub(crate) struct Client {
+    pub(crate) pending: Vec<Option<Pending>>,
+    /// Nothing new is asked of this node: it is about to be demoted.
+    pub(crate) closed_at: Option<usize>,
+    next_write: u32,
+    left: u64,
+    pub(crate) stopped: bool,
+    /// How the last request ended, for scenarios.
+    pub(crate) last_result: Option<FrontResult>,
+}
+
+impl Client {
+    pub(crate) fn new(plan: &Plan) -> Client {
+        Client {
+            pending: vec![None; plan.depth],
+            closed_at: None,
+            next_write: 1,
+            left: plan.ops,
+            stopped: false,
+            last_result: None,
+        }
+    }
+
+    /// All requests were made.
+    pub(crate) fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.iter().all(Option::is_none)
+    }
+
+    /// Invocation of the oldest read.
+    fn oldest(&self) -> u64 {
+        self.pending.iter().flatten().map(|p| p.invoked).min().unwrap_or(u64::MAX)
+    }
+
+    /// When the oldest request was made.
+    pub(crate) fn oldest_since(&self) -> Option<u64> {
+        self.pending.iter().flatten().map(|p| p.since).min()
+    }
+
+    /// A few requests are left, for the time of healing.
+    pub(crate) fn only_a_few(&mut self, count: u64) {
+        self.left = count;
+    }
+}
+
+impl World {
+    /// The node whose device can be used now.
+    pub(crate) fn primary(&self) -> Option<usize> {
+        let primaries = || [0, 1].into_iter().filter(|node| self.is_primary(*node));
+        primaries().find(|node| self.serves(*node)).or(primaries().next())
+    }
+
+    /// Time for requests.
+    pub(crate) fn client_turn(&mut self) {
+        if self.client.stopped {
+            return;
+        }
+        let think = self.plan.think;
+        let pause =
+            if self.rng.chance(2) { 1_500_000 } else { self.rng.latency(think, 20 * think) };
+        self.after(pause, Event::Client);
+        let Some(node) = self.primary() else { return };
+        let closed = self.client.closed_at == Some(node) || self.nodes[node].leaving;
+        if closed || self.client.left == 0 {
+            return;
+        }
+        let burst = self.rng.between(1, self.client.pending.len() as u64);
+        for _ in 0..burst {
+            // A fact may end the node.
+            if self.primary() == Some(node) && self.client.left > 0 {
+                self.ask(node);
+            }
+        }
+    }
+
+    fn ask(&mut self, node: usize) {
+        let Some(slot) = self.client.pending.iter().position(Option::is_none) else { return };
+        self.client.left -= 1;
+        let roll = self.rng.below(100);
+        let plan = &self.plan;
+        let (read, flush, zero) = (plan.read, plan.flush, plan.zero);
+        if roll < flush {
+            self.submit(node, slot, FrontOp::Flush, None, 0);
+        } else if roll < flush + read {
+            let span = self.some_span();
+            let buf = self.nodes[node].take_buffer(vec![u32::MAX; span.sectors() as usize]);
+            self.submit(node, slot, FrontOp::Read { span, buf }, Some(buf), 0);
+        } else {
+            let write = self.client.next_write;
+            self.client.next_write += 1;
+            let fua = self.rng.chance(self.plan.fua);
+            if roll < flush + read + zero {
+                let span = if self.rng.chance(10) { self.long_span() } else { self.some_span() };
+                let kinds = [ZeroKind::Discard, ZeroKind::Zeroes, ZeroKind::ZeroesAllocated];
+                let kind = self.rng.pick(&kinds);
+                self.register.invoke(span, write, 0, self.step);
+                self.submit(node, slot, FrontOp::Zero { span, kind, fua }, None, write);
+            } else {
+                let span = self.some_span();
+                self.submit_write(node, slot, span, fua, write);
+            }
+        }
+    }
+
+    fn submit_write(&mut self, node: usize, slot: usize, span: Span, fua: bool, write: u32) {
+        let buf = self.nodes[node].take_buffer(vec![write; span.sectors() as usize]);
+        self.register.invoke(span, write, write, self.step);
+        self.submit(node, slot, FrontOp::Write { span, buf, fua }, Some(buf), write);
+    }
+
+    /// A write of a scenario, with a number of its own.
+    pub(crate) fn write_now(&mut self, node: usize, span: Span) {
+        let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
+        let write = self.client.next_write;
+        self.client.next_write += 1;
+        self.submit_write(node, slot, span, false, write);
+    }
+
+    /// A read of a scenario.
+    pub(crate) fn read_now(&mut self, node: usize, span: Span) {
+        let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
+        let buf = self.nodes[node].take_buffer(vec![u32::MAX; span.sectors() as usize]);
+        self.submit(node, slot, FrontOp::Read { span, buf }, Some(buf), 0);
+    }
+
+    /// A flush of a scenario.
+    pub(crate) fn flush_now(&mut self, node: usize) {
+        let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
+        self.submit(node, slot, FrontOp::Flush, None, 0);
+    }
+
+    pub(crate) fn submit(
+        &mut self,
+        node: usize,
+        slot: usize,
+        op: FrontOp,
+        buf: Option<Buf>,
+        write: u32,
+    ) {
+        let (invoked, since) = (self.step, self.now);
+        self.client.pending[slot] = Some(Pending { node, op, write, buf, invoked, since });
+        self.sums.count(match op {
+            FrontOp::Read { .. } => "reads",
+            FrontOp::Write { .. } => "writes",
+            FrontOp::Zero { .. } => "zeroes",
+            FrontOp::Flush => "flushes",
+        });
+        self.tell(node, Fact::Request { id: FrontId(slot as u32), op });
+    }
+
+    /// A span of up to 128 KiB in a window, often small and in the same place as others.
+    fn some_span(&mut self) -> Span {
+        let windows = self.geometry.windows().min(self.plan.windows) as u64;
+        let window = self.rng.below(windows) as usize;
+        let all = WINDOW_BLOCKS * BLOCK_SECTORS;
+        let sectors = match self.rng.below(10) {
+            0..=2 => self.rng.between(1, 12),
+            3..=7 => 8,
+            8 => 8 * self.rng.between(1, 8),
+            _ => self.rng.between(1, 256),
+        };
+        let room = all - sectors;
+        let offset = match self.rng.below(4) {
+            0 => self.rng.below(room + 1),
+            1 => self.rng.below(8),
+            _ => 8 * self.rng.below(room.min(96) / 8 + 1),
+        };
+        let start = self.geometry.window_start(window) + offset.min(room);
+        Span::new(start, sectors as u32).expect("a span in a window")
+    }
+
+    /// A span that covers several extents.
+    fn long_span(&mut self) -> Span {
+        let most = (ZERO_BYTES_MAX / 512).min(self.geometry.sectors);
+        let sectors = self.rng.between(EXTENT_SECTORS / 2, most);
+        let start = self.rng.below(self.geometry.sectors - sectors + 1);
+        Span::new(start, sectors as u32).expect("a span in the volume")
+    }
+
+    /// A core answers.
+    pub(crate) fn completed(&mut self, node: usize, id: FrontId, result: FrontResult) {
+        let slot = id.0 as usize;
+        let pending = self.client.pending[slot].take();
+        let pending = pending.expect("oracle client: a request is answered once");
+        assert!(pending.node == node, "oracle client: answered by another node");
+        assert!(result != FrontResult::Invalid, "oracle client: a valid request was refused");
+        self.client.last_result = Some(result);
+        let ok = result == FrontResult::Done;
+        if !ok {
+            self.sums.count("client errors");
+            // A node that is demoted while it is cut off from the only good data fails its requests.
+            let lawful = self.plan.faults.disks() || self.client.closed_at == Some(node);
+            assert!(lawful, "oracle client: an error without a disk's error");
+        }
+        let (oldest, step) = (self.client.oldest(), self.step);
+        match pending.op {
+            FrontOp::Read { span, buf } if ok => {
+                let data = self.nodes[node].buffer(buf).to_vec();
+                self.register.read(span, &data, pending.invoked, step, oldest);
+            }
+            FrontOp::Write { span, fua, .. } | FrontOp::Zero { span, fua, .. } if ok => {
+                let zero = matches!(pending.op, FrontOp::Zero { .. });
+                let value = if zero { 0 } else { pending.write };
+                self.oracle_write_done(node, span, value, fua, pending.invoked);
+                self.register.acknowledge(span, pending.write, fua, step);
+            }
+            FrontOp::Write { span, .. } | FrontOp::Zero { span, .. } => {
+                self.register.undecided(span, pending.write, true, step);
+            }
+            FrontOp::Flush if ok => {
+                self.register.flushed(pending.invoked, oldest);
+                self.oracle_flush_done(node);
+            }
+            FrontOp::Read { .. } | FrontOp::Flush => {}
+        }
+        if let Some(buf) = pending.buf {
+            self.nodes[node].give_back(buf);
+        }
+    }
+
+    /// The node dies: nobody will hear what became of its clients' requests.
+    pub(crate) fn client_lost(&mut self, node: usize) {
+        for slot in 0..self.client.pending.len() {
+            let Some(pending) = self.client.pending[slot] else { continue };
+            if pending.node != node {
+                continue;
+            }
+            if let FrontOp::Write { span, .. } | FrontOp::Zero { span, .. } = pending.op {
+                self.register.undecided(span, pending.write, false, self.step);
+            }
+            self.client.pending[slot] = None;
+        }
+        if self.client.closed_at == Some(node) {
+            self.client.closed_at = None;
+        }
+    }
+}

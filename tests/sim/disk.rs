@@ -1,0 +1,246 @@
+//! A disk: what it holds, what of it survives a power cut, and what is in flight.
+//!
+//! Content is a write's number per sector. A write that ended is *current*; it becomes *stable* with a flush that
+//! started after its end, or at once with FUA. What a crash leaves:
+//!
+//! | in flight or ended | daemon killed | power cut |
+//! |---|---|---|
+//! | ended, not flushed | kept | each sector: the stable, the current, or a value between |
+//! | write in flight | landed whole or not | each sector landed or not, or lost |
+//! | metadata in flight | landed whole or not | torn at 512 bytes |
+//!
+//! Two overlapping writes in flight on one disk have no defined end: the disk refuses them, as an oracle.
+
+use crate::geometry::Geometry;
+use crate::metadisk::MetaDisk;
+use crate::rng::Rng;
+use rblk::limits::BLOCK_SECTORS;
+use rblk::span::Span;
+use std::collections::BTreeMap;
+
+/// What an operation does.
+pub(crate) enum Work {
+    Read,
+    /// A read that resync locked its span for.
+    ReadLocked,
+    /// Sector values; none: zeroes.
+    Write {
+        data: Option<Vec<u32>>,
+        fua: bool,
+    },
+    /// What was not stable when it started.
+    Flush(Vec<Unflushed>),
+}
+
+/// A sector that a flush will make stable.
+pub(crate) struct Unflushed {
+    at: usize,
+    value: u32,
+    stamp: u64,
+}
+
+/// An operation in flight.
+pub(crate) struct DataOp {
+    pub(crate) span: Option<Span>,
+    pub(crate) work: Work,
+    /// It never ends.
+    pub(crate) hung: bool,
+}
+
+/// A disk.
+pub(crate) struct Disk {
+    geometry: Geometry,
+    pub(crate) current: Vec<u32>,
+    pub(crate) stable: Vec<u32>,
+    /// A value that was current after the stable one.
+    between: Vec<u32>,
+    volatile: Vec<bool>,
+    /// The write that is current and the one that is stable, by number: a flush never brings back an older one.
+    stamps: Vec<[u64; 2]>,
+    next_stamp: u64,
+    /// Volatile sectors by dense block.
+    loose: Vec<u8>,
+    pub(crate) in_flight: BTreeMap<u64, DataOp>,
+    pub(crate) meta: MetaDisk,
+    /// Dense blocks that changed since the oracle last looked.
+    pub(crate) changed: Vec<u32>,
+}
+
+impl Disk {
+    /// A disk with `value` in every sector.
+    pub(crate) fn new(geometry: &Geometry, meta: MetaDisk, value: impl Fn(usize) -> u32) -> Disk {
+        let current: Vec<u32> = (0..geometry.dense_sectors()).map(value).collect();
+        Disk {
+            geometry: geometry.clone(),
+            stable: current.clone(),
+            between: current.clone(),
+            volatile: vec![false; current.len()],
+            stamps: vec![[0; 2]; current.len()],
+            next_stamp: 1,
+            loose: vec![0; geometry.dense_blocks()],
+            current,
+            in_flight: BTreeMap::new(),
+            meta,
+            changed: (0..geometry.dense_blocks() as u32).collect(),
+        }
+    }
+
+    /// True if a sector of the dense block would not survive a power cut for sure.
+    pub(crate) fn is_loose(&self, block: usize) -> bool {
+        self.loose[block] > 0
+    }
+
+    /// True if an operation hangs.
+    pub(crate) fn hangs(&self) -> bool {
+        self.in_flight.values().any(|op| op.hung)
+    }
+
+    /// Takes in an operation.
+    pub(crate) fn start(&mut self, op: u64, span: Option<Span>, work: Work, hung: bool) {
+        let writes = |work: &Work| matches!(work, Work::Write { .. });
+        if let Some(span) = span
+            && (writes(&work) || matches!(work, Work::ReadLocked))
+        {
+            let clash = self.in_flight.values().find(|other| {
+                writes(&other.work) && other.span.is_some_and(|other| other.overlaps(span))
+            });
+            if let Some(clash) = clash {
+                panic!("oracle overlap: {span:?} beside {:?} in flight", clash.span);
+            }
+        }
+        let old = self.in_flight.insert(op, DataOp { span, work, hung });
+        assert!(old.is_none(), "oracle driver: an operation's name was used twice");
+    }
+
+    /// All sectors that are not stable, with their values.
+    pub(crate) fn unflushed(&self) -> Vec<Unflushed> {
+        let loose = (0..self.volatile.len()).filter(|at| self.volatile[*at]);
+        let entry = |at| Unflushed { at, value: self.current[at], stamp: self.stamps[at][0] };
+        loose.map(entry).collect()
+    }
+
+    /// The content of a span.
+    pub(crate) fn read(&self, span: Span) -> Vec<u32> {
+        let mut out = vec![0; span.sectors() as usize];
+        for piece in self.geometry.pieces(span) {
+            let len = piece.dense.len();
+            out[piece.offset..piece.offset + len].copy_from_slice(&self.current[piece.dense]);
+        }
+        out
+    }
+
+    /// Carries out a write: all of it, or with `keep` only the sectors that it says yes to.
+    fn write(
+        &mut self,
+        span: Span,
+        data: Option<&[u32]>,
+        fua: bool,
+        mut keep: impl FnMut() -> bool,
+    ) {
+        let pieces: Vec<_> = self.geometry.pieces(span).collect();
+        for piece in pieces {
+            for (index, at) in piece.dense.enumerate() {
+                if keep() {
+                    let value = data.map_or(0, |data| data[piece.offset + index]);
+                    self.set(at, value, fua);
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, at: usize, value: u32, fua: bool) {
+        if self.volatile[at] {
+            self.between[at] = self.current[at];
+        }
+        self.current[at] = value;
+        self.stamps[at][0] = self.next_stamp;
+        self.next_stamp += 1;
+        self.set_volatile(at, !fua);
+        if fua {
+            self.stable[at] = value;
+            self.stamps[at][1] = self.stamps[at][0];
+        }
+    }
+
+    fn set_volatile(&mut self, at: usize, volatile: bool) {
+        let block = at / BLOCK_SECTORS as usize;
+        if self.changed.last() != Some(&(block as u32)) {
+            self.changed.push(block as u32);
+        }
+        match (self.volatile[at], volatile) {
+            (false, true) => {
+                self.loose[block] += 1;
+                self.between[at] = self.stable[at];
+            }
+            (true, false) => self.loose[block] -= 1,
+            _ => {}
+        }
+        self.volatile[at] = volatile;
+    }
+
+    /// An operation ends well. What was read, if it was a read.
+    pub(crate) fn finish(&mut self, op: u64) -> Option<Vec<u32>> {
+        let op = self.in_flight.remove(&op).expect("an operation in flight");
+        match (op.work, op.span) {
+            (Work::Read | Work::ReadLocked, Some(span)) => return Some(self.read(span)),
+            (Work::Write { data, fua }, Some(span)) => {
+                self.write(span, data.as_deref(), fua, || true);
+            }
+            (Work::Flush(sectors), _) => {
+                for Unflushed { at, value, stamp } in sectors {
+                    if stamp > self.stamps[at][1] {
+                        self.stable[at] = value;
+                        self.between[at] = value;
+                        self.stamps[at][1] = stamp;
+                        self.set_volatile(at, self.stamps[at][0] != stamp);
+                    }
+                }
+            }
+            _ => unreachable!("reads and writes have a span"),
+        }
+        None
+    }
+
+    /// An operation fails: a write has reached any of its sectors.
+    pub(crate) fn fail(&mut self, op: u64, rng: &mut Rng) {
+        let op = self.in_flight.remove(&op).expect("an operation in flight");
+        if let (Work::Write { data, .. }, Some(span)) = (op.work, op.span) {
+            self.write(span, data.as_deref(), false, || rng.chance(50));
+        }
+    }
+
+    /// The daemon is gone; its writes land or not, and then no more.
+    pub(crate) fn daemon_killed(&mut self, rng: &mut Rng) {
+        for (_, op) in std::mem::take(&mut self.in_flight) {
+            if let (Work::Write { data, fua }, Some(span)) = (op.work, op.span)
+                && rng.chance(50)
+            {
+                self.write(span, data.as_deref(), fua, || true);
+            }
+        }
+        self.meta.daemon_killed(rng);
+    }
+
+    /// The power is gone.
+    pub(crate) fn power_cut(&mut self, rng: &mut Rng) {
+        for (_, op) in std::mem::take(&mut self.in_flight) {
+            if let (Work::Write { data, .. }, Some(span)) = (op.work, op.span) {
+                let share = rng.pick(&[0, 50, 100]);
+                self.write(span, data.as_deref(), false, || rng.chance(share));
+            }
+        }
+        let kept = rng.pick(&[0, 50, 90]);
+        for at in 0..self.current.len() {
+            if self.volatile[at] {
+                if !rng.chance(kept) {
+                    self.current[at] =
+                        if rng.chance(20) { self.between[at] } else { self.stable[at] };
+                }
+                self.stable[at] = self.current[at];
+                self.stamps[at][1] = self.stamps[at][0];
+                self.set_volatile(at, false);
+            }
+        }
+        self.meta.power_cut(rng);
+    }
+}

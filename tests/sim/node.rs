@@ -1,0 +1,578 @@
+//! A node: the production core and its driver, with the driver's side of the contract asserted.
+//!
+//! The contract of buffers: a buffer is free when the request it came with has been answered *and* no operation
+//! uses it. Each `ReadResync` and `ReadPeer` is followed by exactly one send or release of its buffer.
+
+use crate::disk::{Disk, Work};
+use crate::geometry::Geometry;
+use crate::metadisk::MetaDisk;
+use crate::net::{Content, Frame};
+use crate::plan::Plan;
+use crate::world::{Event, World};
+use rblk::limits::{AL_RING_BLOCKS, PAGE_BLOCKS};
+use rblk::limits::{BLOCK_SECTORS, BUFFERS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
+use rblk::meta::layout::Layout;
+use rblk::meta::recovery;
+use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
+use rblk::replica::event::{
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, OpId,
+    Payload, Tick,
+};
+use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
+use rblk::wire::message::{DiskState, Message, Outcome, Role};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The generation that two disks declared equal begin with.
+pub(crate) const FIRST_GENERATION: GenerationId = GenerationId(0x1111_1111 << 96 | 1);
+
+/// A fact on its way to a core.
+pub(crate) enum Fact {
+    Request { id: FrontId, op: FrontOp },
+    DiskDone { op: OpId, result: DiskResult },
+    MetaDone { op: OpId, ok: bool },
+    Connected { conn: u64 },
+    Disconnected { conn: u64 },
+    Received { conn: u64, message: Message, content: Content },
+    Command { id: CommandId, command: Command },
+    Timeout,
+}
+
+/// A buffer of the pool.
+#[derive(Default)]
+struct Buffer {
+    data: Vec<u32>,
+    /// It holds a request's payload that has not been answered or released.
+    owned: bool,
+    /// Operations and expected answers that name it.
+    users: u32,
+}
+
+/// A node.
+pub(crate) struct Node {
+    pub(crate) id: usize,
+    pub(crate) life: u32,
+    pub(crate) replica: Option<Box<Replica>>,
+    pub(crate) paused: bool,
+    pub(crate) inbox: VecDeque<Fact>,
+    pub(crate) disk: Disk,
+    /// The connection that the driver has open.
+    pub(crate) open: Option<u64>,
+    /// It was connected in this life.
+    pub(crate) was_up: bool,
+    /// The core's disk and connection after its last fact: a whole snapshot is too slow for every step.
+    pub(crate) seen: (DiskState, Connection),
+    /// It has been asked to leave.
+    pub(crate) leaving: bool,
+    /// The next operation on this disk fails: for scenarios.
+    pub(crate) fail_next: bool,
+    timer: Option<Tick>,
+    buffers: Vec<Buffer>,
+    op_buffers: BTreeMap<u64, Buf>,
+    op_uses: BTreeMap<u64, Buf>,
+    expected: BTreeMap<u64, Buf>,
+    /// Reads for the peer or resync whose buffer was sent or released.
+    ended_reads: BTreeSet<u64>,
+    settings: Settings,
+}
+
+impl Node {
+    /// A node whose disk was just created.
+    pub(crate) fn new(id: usize, plan: &Plan, geometry: &Geometry) -> Node {
+        let blocks = plan.blocks + if id == 1 { plan.more_blocks } else { 0 };
+        let bytes = (blocks + blocks.div_ceil(PAGE_BLOCKS) + 2 + AL_RING_BLOCKS) * 4096;
+        let layout = Layout::of_disk(bytes).expect("the plan's disks can be laid out");
+        assert!(layout.data_blocks() == blocks);
+        let superblock = Superblock {
+            sequence: 1,
+            volume: VolumeId::of("sim", &["one", "two"]),
+            node: NodeId(id as u8),
+            usable_sectors: layout.data_sectors(),
+            agreed_sectors: if plan.fresh { 0 } else { plan.blocks * BLOCK_SECTORS },
+            current: (!plan.fresh).then_some(FIRST_GENERATION),
+            base: None,
+            history: History::default(),
+            consistent: !plan.fresh,
+            outdated: false,
+            peer_outdated: false,
+            primary: false,
+            crashed: false,
+            instance: 0,
+        };
+        let garbage = if plan.fresh { 0x8000_0000 | (id as u32) << 24 } else { 0 };
+        let value = |at: usize| if garbage > 0 { garbage | at as u32 } else { 0 };
+        let disk = Disk::new(geometry, MetaDisk::new(layout, superblock), value);
+        Node {
+            id,
+            life: 0,
+            replica: None,
+            paused: false,
+            inbox: VecDeque::new(),
+            disk,
+            open: None,
+            was_up: false,
+            seen: (DiskState::Diskless, Connection::Connecting),
+            leaving: false,
+            fail_next: false,
+            timer: None,
+            buffers: Vec::new(),
+            op_buffers: BTreeMap::new(),
+            op_uses: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            ended_reads: BTreeSet::new(),
+            settings: Settings {
+                peer_timeout_ms: plan.peer_timeout_ms,
+                disk_timeout_ms: plan.disk_timeout_ms,
+                al_slots: plan.al_slots,
+            },
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.replica.is_some()
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        self.replica.as_ref().map(|replica| replica.snapshot())
+    }
+
+    pub(crate) fn role(&self) -> Option<Role> {
+        self.replica.as_ref().map(|replica| replica.role())
+    }
+
+    /// The durable record that this node goes on alone.
+    pub(crate) fn recorded_alone(&self) -> bool {
+        let sb = &self.disk.meta.superblock;
+        sb.base.is_some() && sb.peer_outdated
+    }
+
+    /// The last columns of a trace line.
+    pub(crate) fn columns(&self) -> String {
+        let busy = (self.disk.in_flight.len(), self.disk.meta.pending());
+        let Some(state) = self.snapshot() else {
+            return format!("---  ----  ----  --------      -  {}+{}", busy.0, busy.1);
+        };
+        let role = if state.role == Role::Primary { "Pri" } else { "Sec" };
+        let disk = format!("{:?}", state.disk);
+        let conn = match state.connection {
+            Connection::Connecting => "Down",
+            Connection::Greeting => "Hi..",
+            Connection::Connected => "Conn",
+        };
+        let sb = &state.superblock;
+        let generation = sb.current.map_or("none".to_string(), |id| format!("{id:?}"));
+        let base = if sb.base.is_some() { "*" } else { " " };
+        let dirty = state.out_of_sync_bytes / 4096;
+        let disk = &disk[..4];
+        format!("{role}  {disk}  {conn}  {generation:<8}{base} {dirty:>5}  {}+{}", busy.0, busy.1)
+    }
+
+    pub(crate) fn take_buffer(&mut self, data: Vec<u32>) -> Buf {
+        let free = self.buffers.iter().position(|buffer| !buffer.owned && buffer.users == 0);
+        let at = free.unwrap_or_else(|| {
+            self.buffers.push(Buffer::default());
+            self.buffers.len() - 1
+        });
+        // Operations that hang keep their buffers for good, beyond what the limits allow for.
+        let hung = self.disk.in_flight.values().filter(|op| op.hung).count();
+        assert!(at < BUFFERS_MAX + hung, "oracle bounds: more buffers than the limits promise");
+        self.buffers[at] = Buffer { data, owned: true, users: 0 };
+        Buf(at as u32)
+    }
+
+    pub(crate) fn buffer(&self, buf: Buf) -> &[u32] {
+        &self.buffers[buf.0 as usize].data
+    }
+
+    fn use_buffer(&mut self, buf: Buf) {
+        let buffer = &mut self.buffers[buf.0 as usize];
+        assert!(buffer.owned, "oracle buffers: an action names a buffer that was given back");
+        buffer.users += 1;
+    }
+
+    fn unuse(&mut self, buf: Buf) {
+        let buffer = &mut self.buffers[buf.0 as usize];
+        assert!(buffer.users > 0);
+        buffer.users -= 1;
+    }
+
+    /// The request that a buffer came with is answered.
+    pub(crate) fn give_back(&mut self, buf: Buf) {
+        let buffer = &mut self.buffers[buf.0 as usize];
+        assert!(buffer.owned, "oracle buffers: a buffer is given back twice");
+        buffer.owned = false;
+    }
+
+    /// Buffers that hold something although nothing is going on.
+    pub(crate) fn leaked(&self) -> usize {
+        let used = |buffer: &&Buffer| buffer.owned || buffer.users > 0;
+        self.buffers.iter().filter(used).count() + self.op_buffers.len() + self.expected.len()
+    }
+
+    fn forget_memory(&mut self) {
+        self.replica = None;
+        self.paused = false;
+        self.inbox.clear();
+        self.open = None;
+        self.was_up = false;
+        self.leaving = false;
+        self.timer = None;
+        self.buffers.clear();
+        self.op_buffers.clear();
+        self.op_uses.clear();
+        self.expected.clear();
+        self.ended_reads.clear();
+        self.life += 1;
+    }
+}
+
+impl World {
+    /// A daemon starts on the disk as it is, by the steps of the real one.
+    pub(crate) fn start_node(&mut self, node: usize) {
+        if self.nodes[node].is_running() {
+            return;
+        }
+        let entropy = u128::from(self.rng.next()) << 64 | u128::from(self.rng.next());
+        let now = Tick(self.now);
+        let target = &mut self.nodes[node];
+        let meta = &mut target.disk.meta;
+        let owner = meta.superblock.owner();
+        let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
+        let superblock = found.expect("oracle metadata: a superblock is found at start");
+        let activity = meta.recover_log();
+        let start = Start {
+            layout: meta.layout,
+            superblock,
+            peer: NodeId(1 - node as u8),
+            activity,
+            block_bytes: 512,
+            discard: true,
+            entropy,
+            settings: target.settings,
+        };
+        let mut replica = Box::new(Replica::new(&start));
+        for page in 0..replica.pages() {
+            replica.load_page(page, target.disk.meta.recover_page(page).as_deref());
+        }
+        replica.start(now);
+        target.replica = Some(replica);
+        self.sums.count("starts");
+        self.drain(node);
+        self.note(Some(node), || "started".to_string());
+        self.dial_soon();
+    }
+
+    /// The daemon ends, in whatever way; with `power` its disk loses what was not stable.
+    pub(crate) fn kill_node(&mut self, node: usize, power: bool) {
+        if !self.nodes[node].is_running() && !power {
+            return;
+        }
+        self.oracle_before_crash(node, power);
+        self.client_lost(node);
+        self.operator_lost(node);
+        self.net_lost(node, power);
+        self.nodes[node].forget_memory();
+        let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
+        if power {
+            disk.power_cut(rng);
+        } else {
+            disk.daemon_killed(rng);
+        }
+        self.dial_soon();
+    }
+
+    /// One fact, then everything that the core wants.
+    pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
+        let text = if self.trace.on { describe(&fact) } else { String::new() };
+        let now = Tick(self.now);
+        let target = &mut self.nodes[node];
+        let mut replica = target.replica.take().expect("only a running node hears of anything");
+        match fact {
+            Fact::Request { id, op } => replica.handle(now, Input::Request { id, op }),
+            Fact::DiskDone { op, result } => replica.handle(now, Input::DiskDone { op, result }),
+            Fact::MetaDone { op, ok } => replica.handle(now, Input::MetaDone { op, ok }),
+            Fact::Connected { conn } => {
+                replica.handle(now, Input::Connected { conn: ConnId(conn) });
+            }
+            Fact::Disconnected { conn } => {
+                replica.handle(now, Input::Disconnected { conn: ConnId(conn) });
+            }
+            Fact::Received { conn, message, content } => {
+                let conn = ConnId(conn);
+                let (buf, bits) = target.take_in(&message, content, conn);
+                let payload: &[u8] = bits.as_deref().map_or(&[], |bits| bits);
+                replica.handle(now, Input::Received { conn, message, buf, payload });
+            }
+            Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
+            Fact::Timeout => replica.handle(now, Input::Timeout),
+        }
+        target.replica = Some(replica);
+        self.drain(node);
+        self.note(Some(node), || text);
+    }
+
+    /// Carries out what the core wants, in order.
+    fn drain(&mut self, node: usize) {
+        let mut count = 0;
+        loop {
+            let replica = self.nodes[node].replica.as_mut().expect("a node drains while it runs");
+            let Some(action) = replica.poll_action() else { break };
+            count += 1;
+            assert!(count < 20_000, "oracle bounds: one fact wants too much");
+            self.carry_out(node, action);
+        }
+        let target = &mut self.nodes[node];
+        let Some(replica) = target.replica.as_ref() else { return };
+        let state = replica.snapshot();
+        target.seen = (state.disk, state.connection);
+        target.was_up |= state.connection == Connection::Connected;
+        let due = replica.next_timeout();
+        let (life, armed) = (target.life, target.timer);
+        if due != armed {
+            target.timer = due;
+            if let Some(due) = due {
+                let late = self.rng.below(2_000);
+                self.at(due.0 + 1 + late, Event::Timer { node, life });
+            }
+        }
+    }
+
+    pub(crate) fn timer(&mut self, node: usize, life: u32) {
+        let target = &self.nodes[node];
+        let due = target.timer.is_some_and(|due| due.0 <= self.now);
+        if target.life == life && target.is_running() && due {
+            self.nodes[node].timer = None;
+            self.tell(node, Fact::Timeout);
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, action: Action) {
+        match action {
+            Action::Disk { op, what, .. } => self.start_disk(node, op.0, what),
+            Action::Meta { op, block } => {
+                let mut bytes = Box::new([0; META_BLOCK_BYTES]);
+                let target = &mut self.nodes[node];
+                let replica = target.replica.as_mut().expect("running");
+                replica.encode_meta(block, &mut bytes);
+                self.note(Some(node), || format!("  write {} {block:?}", op.0));
+                let target = &mut self.nodes[node];
+                target.disk.meta.start(op.0, block, bytes);
+                let life = target.life;
+                let delay = self.disk_latency();
+                self.after(delay, Event::MetaEnd { node, life, op: op.0 });
+            }
+            Action::Send { conn, message, payload, .. } => {
+                self.oracle_send(node, &message);
+                let content = self.nodes[node].content(&message, payload);
+                self.send(node, conn.0, message, content);
+            }
+            Action::Close { conn, drain } => self.close(node, conn.0, drain),
+            Action::Complete { id, result, .. } => self.completed(node, id, result),
+            Action::Release { buf } => self.nodes[node].give_back(buf),
+            Action::ReleaseOp { op } => {
+                if let Some(buf) = self.nodes[node].op_buffers.remove(&op.0) {
+                    let pending = self.nodes[node].disk.in_flight.contains_key(&op.0);
+                    assert!(!pending, "oracle buffers: released while the disk reads into it");
+                    self.nodes[node].give_back(buf);
+                    self.nodes[node].ended_reads.insert(op.0);
+                } else {
+                    let twice = self.nodes[node].ended_reads.contains(&op.0);
+                    assert!(!twice, "oracle buffers: an operation's buffer is released twice");
+                }
+            }
+            Action::Reply { id, result } => self.replied(node, id, result),
+            Action::Notify(notice) => {
+                self.note(Some(node), || format!("  notice {notice:?}"));
+            }
+        }
+    }
+
+    fn start_disk(&mut self, node: usize, op: u64, what: DiskOp) {
+        let target = &mut self.nodes[node];
+        let (span, work) = match what {
+            DiskOp::Read { span, buf } => {
+                target.use_buffer(buf);
+                target.op_uses.insert(op, buf);
+                (Some(span), Work::Read)
+            }
+            DiskOp::ReadResync { span } | DiskOp::ReadPeer { span } => {
+                let buf = target.take_buffer(Vec::new());
+                target.op_buffers.insert(op, buf);
+                let locked = matches!(what, DiskOp::ReadResync { .. });
+                (Some(span), if locked { Work::ReadLocked } else { Work::Read })
+            }
+            DiskOp::Write { span, buf, fua } => {
+                target.use_buffer(buf);
+                target.op_uses.insert(op, buf);
+                let data = Some(target.buffer(buf).to_vec());
+                (Some(span), Work::Write { data, fua })
+            }
+            DiskOp::Zero { span, fua, .. } => (Some(span), Work::Write { data: None, fua }),
+            DiskOp::Flush => (None, Work::Flush(target.disk.unflushed())),
+        };
+        let life = target.life;
+        let hung = self.plan.faults.hang && !self.healing && self.rng.below(2_000) == 0;
+        self.nodes[node].disk.start(op, span, work, hung);
+        if hung {
+            self.sums.count("hung disk operations");
+            self.note(Some(node), || format!("! disk operation {op} hangs"));
+        } else {
+            let delay = self.disk_latency();
+            self.after(delay, Event::DiskEnd { node, life, op });
+        }
+    }
+
+    /// Disks that are healed are not slow any more.
+    fn disk_latency(&mut self) -> u64 {
+        let worst = if self.healing { 50_000 } else { self.plan.disk_worst };
+        self.rng.latency(self.plan.disk_typical, worst)
+    }
+
+    pub(crate) fn disk_end(&mut self, node: usize, life: u32, op: u64) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let fails = self.disk_fails(node, op);
+        let target = &mut self.nodes[node];
+        let mut result = DiskResult::Done;
+        if fails {
+            target.disk.fail(op, &mut self.rng);
+            result = DiskResult::Failed;
+        } else if let Some(data) = target.disk.finish(op) {
+            if target.op_buffers.contains_key(&op) && data.iter().all(|value| *value == 0) {
+                result = DiskResult::DoneZero;
+            }
+            let buf = target.op_buffers.get(&op).or(target.op_uses.get(&op)).copied();
+            let buf = buf.expect("a read has a buffer");
+            target.buffers[buf.0 as usize].data = data;
+        }
+        if let Some(buf) = target.op_uses.remove(&op) {
+            target.unuse(buf);
+        }
+        self.tell(node, Fact::DiskDone { op: OpId(op), result });
+    }
+
+    pub(crate) fn meta_end(&mut self, node: usize, life: u32, op: u64) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let fails = self.plan.faults.meta_error && !self.healing && self.rng.below(300) == 0;
+        if fails {
+            self.sums.count("metadata write errors");
+            self.note(Some(node), || "! metadata write fails".to_string());
+            self.nodes[node].disk.meta.fail(op, &mut self.rng);
+        } else {
+            self.nodes[node].disk.meta.finish(op);
+            self.oracle_superblock(node);
+        }
+        self.tell(node, Fact::MetaDone { op: OpId(op), ok: !fails });
+    }
+
+    fn disk_fails(&mut self, node: usize, op: u64) -> bool {
+        if std::mem::take(&mut self.nodes[node].fail_next) {
+            self.plan.faults.data_error = true; // lawful from now on
+            return true;
+        }
+        if self.healing {
+            return false;
+        }
+        let flush = match self.nodes[node].disk.in_flight.get(&op).map(|op| &op.work) {
+            Some(Work::Flush(_)) => true,
+            Some(_) => false,
+            None => return false,
+        };
+        let faults = self.plan.faults;
+        let rate = match flush {
+            true if faults.flush_error => 60,
+            false if faults.data_error => 600,
+            _ => return false,
+        };
+        if self.rng.below(rate) != 0 {
+            return false;
+        }
+        self.sums.count(if flush { "flush errors" } else { "data errors" });
+        self.note(Some(node), || format!("! disk operation {op} fails, flush: {flush}"));
+        true
+    }
+}
+
+impl Node {
+    /// The content that goes with a message.
+    fn content(&mut self, message: &Message, payload: Payload) -> Content {
+        match payload {
+            Payload::None => Content::None,
+            Payload::Buf(buf) => {
+                assert!(self.buffers[buf.0 as usize].owned, "oracle buffers: sent after its end");
+                Content::Sectors(self.buffer(buf).to_vec())
+            }
+            Payload::Into(buf) => {
+                let Message::Read { id, .. } = message else { panic!("oracle driver: no read") };
+                self.use_buffer(buf);
+                self.expected.insert(*id, buf);
+                Content::None
+            }
+            Payload::Op(op) => {
+                let buf = self.op_buffers.remove(&op.0);
+                let buf = buf.expect("oracle buffers: an operation's buffer is sent once");
+                let data = self.buffer(buf).to_vec();
+                self.give_back(buf);
+                self.ended_reads.insert(op.0);
+                Content::Sectors(data)
+            }
+            Payload::Bits { page } => {
+                let mut bits = Box::new([0; PAGE_BIT_BYTES]);
+                self.replica.as_ref().expect("running").encode_bits(page, &mut bits);
+                Content::Bits(bits)
+            }
+        }
+    }
+
+    /// Puts what came with a message where the core expects it.
+    fn take_in(
+        &mut self,
+        message: &Message,
+        content: Content,
+        conn: ConnId,
+    ) -> (Option<Buf>, Option<Box<[u8; PAGE_BIT_BYTES]>>) {
+        if let Message::ReadReply { id, outcome, .. } = message {
+            if self.open == Some(conn.0)
+                && let Some(buf) = self.expected.remove(id)
+            {
+                self.unuse(buf);
+                if let (Outcome::Done, Content::Sectors(data)) = (outcome, content) {
+                    self.buffers[buf.0 as usize].data = data;
+                }
+            }
+            return (None, None);
+        }
+        match content {
+            Content::None => (None, None),
+            Content::Sectors(data) => (Some(self.take_buffer(data)), None),
+            Content::Bits(bits) => (None, Some(bits)),
+        }
+    }
+
+    /// The connection is gone: its answers will not come.
+    pub(crate) fn expect_nothing(&mut self) {
+        for (_, buf) in std::mem::take(&mut self.expected) {
+            self.unuse(buf);
+        }
+    }
+
+    /// The disk is in use by the core.
+    pub(crate) fn has_disk(&self) -> bool {
+        self.is_running() && self.seen.0 > DiskState::Failed
+    }
+}
+
+fn describe(fact: &Fact) -> String {
+    match fact {
+        Fact::Request { id, op } => format!("Request {} {op:?}", id.0),
+        Fact::DiskDone { op, result } => format!("DiskDone {} {result:?}", op.0),
+        Fact::MetaDone { op, ok } => format!("MetaDone {} {ok}", op.0),
+        Fact::Connected { conn } => format!("Connected {conn}"),
+        Fact::Disconnected { conn } => format!("Disconnected {conn}"),
+        Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
+        Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
+        Fact::Timeout => "Timeout".to_string(),
+    }
+}

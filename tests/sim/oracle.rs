@@ -1,0 +1,297 @@
+//! What must hold, seen by somebody who sees both disks at once.
+//!
+//! | oracle | checked |
+//! |---|---|
+//! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead) |
+//! | stable | every step: where they may differ after a power cut of both now, the metadata on a disk knows it |
+//! | primaries | every step: at most one that has the newest data or reaches it |
+//! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
+//! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
+//! | told | each message: what it says of metadata is on disk |
+//!
+//! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
+
+use crate::geometry::Geometry;
+use crate::node::{FIRST_GENERATION, Node};
+use crate::world::World;
+use rblk::limits::BLOCK_SECTORS;
+use rblk::meta::superblock::GenerationId;
+use rblk::replica::Connection;
+use rblk::span::Span;
+use rblk::wire::message::{DiskState, Message, Role};
+use std::collections::BTreeMap;
+
+const SECTORS: usize = BLOCK_SECTORS as usize;
+
+/// What the oracle remembers.
+pub(crate) struct Oracle {
+    /// Dense blocks that differ, or may after a power cut.
+    suspects: Vec<u32>,
+    suspected: Vec<bool>,
+    /// Every generation's parent.
+    parents: BTreeMap<u128, Option<u128>>,
+    /// The newest durable generation of each disk, and whether it was consistent.
+    last: [(Option<GenerationId>, bool); 2],
+    /// The child of each generation under which something was completed by one node alone.
+    solo: BTreeMap<u128, u128>,
+    /// This node lost its power and was not resynced since: the other holds data that nobody else has.
+    pub(crate) fragile: Option<usize>,
+    /// The event of each node's last power cut.
+    powerless_at: [u64; 2],
+    /// Set by scenarios that split the lineage on purpose.
+    pub(crate) split: bool,
+}
+
+impl Oracle {
+    pub(crate) fn new(geometry: &Geometry, nodes: &[Node; 2]) -> Oracle {
+        let last = [0, 1].map(|node: usize| {
+            let sb = &nodes[node].disk.meta.superblock;
+            (sb.current, sb.consistent)
+        });
+        let mut parents = BTreeMap::new();
+        parents.insert(FIRST_GENERATION.0, None);
+        Oracle {
+            suspects: Vec::new(),
+            suspected: vec![false; geometry.dense_blocks()],
+            parents,
+            last,
+            solo: BTreeMap::new(),
+            fragile: None,
+            powerless_at: [0; 2],
+            split: false,
+        }
+    }
+
+    /// True if `old` is `new` or one of its forefathers.
+    fn is_ancestor(&self, old: GenerationId, new: GenerationId) -> bool {
+        let mut at = Some(new.0);
+        while let Some(id) = at {
+            if id == old.0 {
+                return true;
+            }
+            at = self.parents.get(&id).copied().flatten();
+        }
+        false
+    }
+}
+
+impl World {
+    /// After every event.
+    pub(crate) fn check_step(&mut self) {
+        let serves = [self.serves(0), self.serves(1)];
+        assert!(serves != [true, true] || self.oracle.split, "oracle primaries: both are Primary");
+        for node in [0, 1] {
+            for block in std::mem::take(&mut self.nodes[node].disk.changed) {
+                let known = std::mem::replace(&mut self.oracle.suspected[block as usize], true);
+                if !known {
+                    self.oracle.suspects.push(block);
+                }
+            }
+        }
+        let fresh = self.nodes.iter().any(|node| node.disk.meta.superblock.current.is_none());
+        if self.oracle.split || fresh {
+            return;
+        }
+        let mut suspects = std::mem::take(&mut self.oracle.suspects);
+        suspects.retain(|block| {
+            let suspect = self.check_block(*block as usize);
+            self.oracle.suspected[*block as usize] = suspect;
+            suspect
+        });
+        self.oracle.suspects = suspects;
+    }
+
+    /// True for a Primary that can complete anything: a cut-off one without good data cannot, and may find that the
+    /// other node was promoted meanwhile.
+    pub(crate) fn serves(&self, node: usize) -> bool {
+        let (disk, connection) = self.nodes[node].seen;
+        let reaches = disk == DiskState::UpToDate || connection == Connection::Connected;
+        self.is_primary(node) && reaches
+    }
+
+    /// False if the block is equal and stable on both disks.
+    fn check_block(&self, block: usize) -> bool {
+        let [one, two] = [&self.nodes[0].disk, &self.nodes[1].disk];
+        let range = block * SECTORS..(block + 1) * SECTORS;
+        let differs = one.current[range.clone()] != two.current[range.clone()];
+        let loose = one.is_loose(block) || two.is_loose(block);
+        let stable = one.stable[range.clone()] != two.stable[range];
+        if !differs && !loose && !stable {
+            return false;
+        }
+        let number = self.geometry.block(block);
+        if differs {
+            let tracked = self.nodes.iter().any(|node| match &node.replica {
+                Some(replica) if node.has_disk() => replica.tracks(number),
+                _ => node.disk.meta.covers(number),
+            });
+            assert!(tracked, "oracle tracked: block {number} differs and nobody knows");
+        }
+        let covered = self.nodes.iter().any(|node| node.disk.meta.covers(number));
+        assert!(covered, "oracle stable: block {number} may differ after a power cut, unrecorded");
+        true
+    }
+
+    /// A client's write, invoked at event `since`, is about to be answered.
+    pub(crate) fn oracle_write_done(
+        &mut self,
+        node: usize,
+        span: Span,
+        value: u32,
+        fua: bool,
+        since: u64,
+    ) {
+        let has = |node: &Node| {
+            let content = if fua { &node.disk.stable } else { &node.disk.current };
+            self.geometry
+                .pieces(span)
+                .all(|piece| content[piece.dense].iter().all(|found| *found == value))
+        };
+        let mut has = [has(&self.nodes[0]), has(&self.nodes[1])];
+        // A disk that accepted it may have lost it to a power cut before the other's answer.
+        has[1 - node] |= !fua && self.oracle.powerless_at[1 - node] > since;
+        if has != [true, true] {
+            self.vouched(node, has, "a write");
+        }
+    }
+
+    /// A client's flush is about to be answered.
+    pub(crate) fn oracle_flush_done(&mut self, node: usize) {
+        let has = |node: &Node| {
+            let mut sectors = node.disk.stable.iter().enumerate();
+            sectors.all(|(at, value)| self.register.is_durable(at, *value))
+        };
+        let has = [has(&self.nodes[0]), has(&self.nodes[1])];
+        if has != [true, true] {
+            self.vouched(node, has, "a flush");
+        }
+    }
+
+    /// Only one disk has what is being completed at `node`: the record must say so.
+    fn vouched(&mut self, node: usize, has: [bool; 2], what: &str) {
+        let peer = 1 - node;
+        let by = if has[node] && self.nodes[node].has_disk() { node } else { peer };
+        assert!(has[by], "oracle vouched: {what} completes at {node}, disks that have it: {has:?}");
+        let target = !self.nodes[node].disk.meta.superblock.consistent;
+        let without = target || !self.nodes[node].has_disk();
+        assert!(by == node || without, "oracle vouched: {what} is not on the disk of {node}");
+        let other = &self.nodes[1 - by].disk.meta.superblock;
+        let recorded = self.nodes[by].recorded_alone();
+        let known = recorded || !other.consistent;
+        assert!(known, "oracle vouched: {what} completes at {node}, only {by} has it, unrecorded");
+        let sb = &self.nodes[by].disk.meta.superblock;
+        if let (Some(base), Some(current), true) = (sb.base, sb.current, recorded) {
+            let child = *self.oracle.solo.entry(base.0).or_insert(current.0);
+            assert!(
+                child == current.0 || self.oracle.split,
+                "oracle lineage: both nodes went on alone from {base:?}"
+            );
+        }
+    }
+
+    /// A superblock of `node` has become durable.
+    pub(crate) fn oracle_superblock(&mut self, node: usize) {
+        let sb = &self.nodes[node].disk.meta.superblock;
+        let (old, was_consistent) = self.oracle.last[node];
+        let now = (sb.current, sb.consistent);
+        if now == (old, was_consistent) {
+            return;
+        }
+        self.oracle.last[node] = now;
+        let Some(new) = sb.current else { return };
+        if sb.current != old && !self.oracle.parents.contains_key(&new.0) {
+            self.oracle.parents.insert(new.0, old.map(|old| old.0));
+        }
+        let Some(old) = old else { return };
+        let becomes_target = was_consistent && !sb.consistent;
+        if becomes_target || (sb.current != Some(old) && !sb.consistent) {
+            let descends = self.oracle.is_ancestor(old, new);
+            assert!(descends, "oracle lineage: {old:?} is overwritten by {new:?}, no descendant");
+        }
+    }
+
+    /// What a message says of its sender's metadata is on disk.
+    pub(crate) fn oracle_send(&self, node: usize, message: &Message) {
+        let sender = &self.nodes[node];
+        let sb = &sender.disk.meta.superblock;
+        let true_ = match message {
+            Message::State(state) if state.disk > DiskState::Failed => {
+                state.current == sb.current && state.base == sb.base
+            }
+            Message::ResyncEnd { current, .. } => sb.current == Some(*current) && !sb.peer_outdated,
+            Message::ResyncEndAck => sb.consistent,
+            Message::DiskFailedAck { current } => {
+                sb.current == Some(*current) && sender.recorded_alone()
+            }
+            Message::Bye { outdated } => !outdated || sb.outdated,
+            Message::RoleIs { role: Role::Primary } => sb.primary,
+            _ => true,
+        };
+        assert!(true_, "oracle told: {message:?} is ahead of the metadata: {sb:?}");
+    }
+
+    /// A node is about to die. Decides whether acknowledged, unflushed data may be lost with it.
+    pub(crate) fn oracle_before_crash(&mut self, node: usize, power: bool) {
+        let other = 1 - node;
+        if power {
+            self.oracle.powerless_at[node] = self.step;
+            match self.truth_without(node) {
+                Truth::Kept => {}
+                Truth::AtPeer => self.oracle.fragile = Some(node),
+                Truth::Gone => self.register.caches_lost(),
+            }
+        } else if self.oracle.fragile == Some(other) {
+            // The peer crashed as Primary and lost its cache; this node forgets that it survived.
+            let peer = &self.nodes[other];
+            let crashed = peer.snapshot().is_some_and(|state| state.superblock.crashed);
+            let on_disk = &peer.disk.meta.superblock;
+            if crashed || on_disk.primary || on_disk.crashed {
+                self.register.caches_lost();
+            }
+        }
+    }
+
+    fn truth_without(&self, node: usize) -> Truth {
+        let (lost, other) = (&self.nodes[node], &self.nodes[1 - node]);
+        let (sb, peer) = (&lost.disk.meta.superblock, &other.disk.meta.superblock);
+        let holds = self.register.admits_all(&other.disk.current);
+        if !holds || lost.recorded_alone() {
+            return Truth::Gone;
+        }
+        if other.recorded_alone() {
+            return Truth::Kept;
+        }
+        let survives = match other.snapshot() {
+            Some(state) => other.was_up && state.disk >= DiskState::Consistent,
+            None => peer.primary && !sb.primary && peer.consistent,
+        };
+        if survives { Truth::AtPeer } else { Truth::Gone }
+    }
+
+    /// The end of a run: both disks are equal, hold what they must, and nothing is left over.
+    pub(crate) fn check_at_rest(&mut self) {
+        for at in 0..self.geometry.dense_sectors() {
+            let found = [0, 1].map(|node: usize| self.nodes[node].disk.current[at]);
+            assert!(found[0] == found[1], "oracle rest: dense sector {at} differs: {found:x?}");
+            assert!(
+                self.register.admits(at, found[0]),
+                "oracle rest: dense sector {at} holds {:#x}: {}",
+                found[0],
+                self.register.explain(at)
+            );
+        }
+        for node in &self.nodes {
+            assert!(node.leaked() == 0, "oracle rest: node {} leaks buffers", node.id);
+        }
+    }
+}
+
+/// What a power cut of one node leaves of what was acknowledged and not flushed.
+enum Truth {
+    /// The other node is on record as having the newest data.
+    Kept,
+    /// The other node has it, as long as it lives.
+    AtPeer,
+    /// It may be lost.
+    Gone,
+}

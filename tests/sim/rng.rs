@@ -1,0 +1,51 @@
+//! A small generator of its own: the same seed gives the same run on every machine and for ever.
+
+/// Splitmix64 (Steele, Lea, Flood, 2014).
+#[derive(Clone)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    /// Two seeds next to each other share nothing.
+    pub(crate) fn new(seed: u64) -> Rng {
+        let mut rng = Rng(seed ^ 0x5EED_0F52_424C_4B00);
+        rng.next();
+        rng
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`, which is not 0.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// True in `percent` of 100 cases.
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of several.
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// A latency: mostly up to twice `typical`, 1 in 64 anything up to `worst`.
+    pub(crate) fn latency(&mut self, typical: u64, worst: u64) -> u64 {
+        if self.below(64) == 0 {
+            self.between(typical, worst.max(typical))
+        } else {
+            self.between(typical / 4 + 1, typical * 2 + 1)
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Two nodes, their disks and the network between them, in virtual time: one event after the other.
+//!
+//! Events are ordered by time and then by number, so a seed is one run and no other. An event first has its effect
+//! on the world (a write reaches the disk), then it becomes a fact for a node, which may be paused and hear of it
+//! later.
+
+use crate::client::Client;
+use crate::geometry::Geometry;
+use crate::net::{Frame, Net};
+use crate::node::{Fact, Node};
+use crate::operator::Operator;
+use crate::oracle::Oracle;
+use crate::plan::Plan;
+use crate::register::Register;
+use crate::rng::Rng;
+use crate::trace::Trace;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// What happens at a time. `life` names the life of a daemon: what was meant for an earlier one is nobody's.
+pub(crate) enum Event {
+    Start { node: usize },
+    Timer { node: usize, life: u32 },
+    DiskEnd { node: usize, life: u32, op: u64 },
+    MetaEnd { node: usize, life: u32, op: u64 },
+    Connected { node: usize, conn: u64 },
+    Disconnected { node: usize, conn: u64 },
+    Deliver { node: usize, conn: u64, frame: Box<Frame> },
+    Dial,
+    Resume { node: usize, life: u32 },
+    Exit { node: usize, life: u32 },
+    Client,
+    Operator,
+    Fault,
+}
+
+struct Entry {
+    at: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// Sums for the summary.
+#[derive(Default, Clone)]
+pub(crate) struct Sums {
+    pub(crate) seeds: u64,
+    pub(crate) events: u64,
+    pub(crate) virtual_us: u64,
+    pub(crate) kinds: BTreeMap<&'static str, u64>,
+}
+
+impl Sums {
+    pub(crate) fn count(&mut self, kind: &'static str) {
+        *self.kinds.entry(kind).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Sums) {
+        self.seeds += other.seeds;
+        self.events += other.events;
+        self.virtual_us += other.virtual_us;
+        for (kind, count) in &other.kinds {
+            *self.kinds.entry(kind).or_default() += count;
+        }
+    }
+}
+
+/// A run.
+pub(crate) struct World {
+    pub(crate) now: u64,
+    /// Events so far: the order of things for the register checker.
+    pub(crate) step: u64,
+    queue: BinaryHeap<Reverse<Entry>>,
+    number: u64,
+    pub(crate) rng: Rng,
+    pub(crate) plan: Plan,
+    pub(crate) geometry: Geometry,
+    pub(crate) nodes: [Node; 2],
+    pub(crate) net: Net,
+    pub(crate) client: Client,
+    pub(crate) register: Register,
+    pub(crate) operator: Operator,
+    pub(crate) oracle: Oracle,
+    pub(crate) trace: Trace,
+    pub(crate) sums: Sums,
+    /// Faults are over: everything is being healed, and must be.
+    pub(crate) healing: bool,
+    pub(crate) settled: bool,
+}
+
+/// A run that has not settled this long after the faults ended never will.
+const SETTLE_US: u64 = 300_000_000;
+
+impl World {
+    /// The run of `seed`.
+    pub(crate) fn new(seed: u64, trace: Trace) -> World {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::random(&mut rng);
+        let mut world = World::with_plan(rng, plan, trace);
+        world.at(1_000, Event::Operator);
+        world.at(1_500, Event::Client);
+        let first = world.rng.between(100_000, 2 * world.plan.fault_gap);
+        world.at(first, Event::Fault);
+        world
+    }
+
+    /// A run by a plan; both nodes start at once.
+    pub(crate) fn with_plan(mut rng: Rng, plan: Plan, trace: Trace) -> World {
+        let geometry = Geometry::new(&mut rng, plan.blocks);
+        let nodes = [0, 1].map(|id| Node::new(id, &plan, &geometry));
+        let register = Register::new(&geometry);
+        let oracle = Oracle::new(&geometry, &nodes);
+        let mut world = World {
+            now: 0,
+            step: 0,
+            queue: BinaryHeap::new(),
+            number: 0,
+            client: Client::new(&plan),
+            operator: Operator::new(&plan),
+            rng,
+            plan,
+            geometry,
+            nodes,
+            net: Net::default(),
+            register,
+            oracle,
+            trace,
+            sums: Sums { seeds: 1, ..Sums::default() },
+            healing: false,
+            settled: false,
+        };
+        world.at(0, Event::Start { node: 0 });
+        let later = world.rng.below(5_000);
+        world.at(later, Event::Start { node: 1 });
+        world
+    }
+
+    /// Something will happen `delay` microseconds from now.
+    pub(crate) fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(crate) fn at(&mut self, at: u64, event: Event) {
+        self.number += 1;
+        self.queue.push(Reverse(Entry { at: at.max(self.now), number: self.number, event }));
+    }
+
+    /// Runs to the end: faults, then healing, then rest.
+    pub(crate) fn run(&mut self) {
+        while !self.settled {
+            self.one();
+            if !self.healing && (self.now >= self.plan.until || self.client.is_done()) {
+                self.begin_healing();
+            }
+            let late = self.healing && self.now > self.operator.healing_since + SETTLE_US;
+            assert!(!late, "oracle liveness: after healing {}", self.why_unsettled());
+        }
+        self.check_at_rest();
+        self.sums.virtual_us = self.now;
+        self.sums.events = self.step;
+    }
+
+    /// When the next event is due.
+    pub(crate) fn next_at(&self) -> Option<u64> {
+        self.queue.peek().map(|Reverse(entry)| entry.at)
+    }
+
+    /// One event.
+    pub(crate) fn one(&mut self) {
+        let Some(Reverse(entry)) = self.queue.pop() else {
+            panic!("oracle liveness: nothing will ever happen again");
+        };
+        assert!(self.step < 3_000_000, "oracle liveness: events without end");
+        self.step += 1;
+        self.now = entry.at;
+        self.trace.fact(self.now);
+        match entry.event {
+            Event::Start { node } => self.start_node(node),
+            Event::Timer { node, life } => self.timer(node, life),
+            Event::DiskEnd { node, life, op } => self.disk_end(node, life, op),
+            Event::MetaEnd { node, life, op } => self.meta_end(node, life, op),
+            Event::Connected { node, conn } => self.connected(node, conn),
+            Event::Disconnected { node, conn } => self.disconnected(node, conn),
+            Event::Deliver { node, conn, frame } => self.deliver(node, conn, *frame),
+            Event::Dial => self.dial(),
+            Event::Resume { node, life } => self.resume(node, life),
+            Event::Exit { node, life } => self.exit(node, life),
+            Event::Client => self.client_turn(),
+            Event::Operator => self.operator_turn(),
+            Event::Fault => self.fault_turn(),
+        }
+        self.check_step();
+    }
+
+    /// A fact for a node: heard now, or when it runs again. A dead node hears nothing.
+    pub(crate) fn tell(&mut self, node: usize, fact: Fact) {
+        if !self.nodes[node].is_running() {
+            return;
+        }
+        if self.nodes[node].paused {
+            self.nodes[node].inbox.push_back(fact);
+        } else {
+            self.handle(node, fact);
+        }
+    }
+
+    fn resume(&mut self, node: usize, life: u32) {
+        if self.nodes[node].life != life || !self.nodes[node].paused {
+            return;
+        }
+        self.nodes[node].paused = false;
+        self.note(Some(node), || "resumed".to_string());
+        while let Some(fact) = self.nodes[node].inbox.pop_front() {
+            if !self.nodes[node].is_running() {
+                self.nodes[node].inbox.clear();
+                break;
+            }
+            self.handle(node, fact);
+            self.step += 1;
+        }
+    }
+
+    /// A line of the trace.
+    pub(crate) fn note(&mut self, node: Option<usize>, text: impl FnOnce() -> String) {
+        if !self.trace.on {
+            return;
+        }
+        let (name, state) = match node {
+            Some(node) => (node.to_string(), self.nodes[node].columns()),
+            None => ("-".to_string(), String::new()),
+        };
+        let line = format!("{:>11}  {name} {:<58} {state}", self.now, text());
+        self.trace.line(line.trim_end().to_string());
+    }
+}
