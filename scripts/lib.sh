@@ -25,10 +25,11 @@ as_root() {
     fi
 }
 
-# A header and library that bindgen loads when `libublk` is built.
+# The library that bindgen loads when `libublk` is built. libclang-cpp, which comes with LLVM, is another one.
 have_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    find /usr/lib /usr/local/lib /usr/lib64 -name 'libclang*.so*' 2>/dev/null | grep -q .
+    find /usr/lib /usr/local/lib /usr/lib64 \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' \) 2>/dev/null |
+        grep -q .
 }
 
 # install PACKAGE...: of Debian. Fails, with a word, where it cannot.

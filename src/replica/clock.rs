@@ -49,12 +49,13 @@ impl Replica {
                 && late(waiting_client()))
     }
 
-    /// A disk that hangs is given up only if the peer can take over; otherwise waiting is all there is.
+    /// A disk that hangs is given up only if the peer can take over; otherwise waiting is all there is. Time in which
+    /// this node did not run is not the disk's.
     fn disk_is_overdue(&self) -> bool {
         let limit = self.settings.disk_timeout_ms * 1000;
         let on_disk = |owner: Owner| !matches!(owner, Owner::Peer(_) | Owner::FlushPeer);
         let oldest = self.ops.oldest(on_disk);
-        let late = oldest.is_some_and(|since| self.now.since(since) >= limit);
+        let late = oldest.is_some_and(|since| self.now.since(since.max(self.awake)) >= limit);
         late && self.has_disk() && self.link.is_up() && self.link.peer_can_read()
     }
 

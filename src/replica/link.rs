@@ -183,11 +183,9 @@ impl Link {
     }
 
     /// This node did not run for a while, so the peer's silence proves nothing yet.
-    pub(super) fn forgive_gap(&mut self, now: Tick, gap_us: u64, timeout_ms: u64) {
-        if gap_us > timeout_ms * 1000 / 2 {
-            self.heard = now;
-            self.grace = now.plus_ms(timeout_ms / 2);
-        }
+    pub(super) fn forgive_gap(&mut self, now: Tick, timeout_ms: u64) {
+        self.heard = now;
+        self.grace = now.plus_ms(timeout_ms / 2);
     }
 
     pub(super) fn in_grace(&self, now: Tick) -> bool {
