@@ -37,6 +37,32 @@ pub(crate) enum Fact {
     Timeout,
 }
 
+/// Who tells a daemon what happened; each keeps its own order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The disk, with data and metadata.
+    Disk,
+    /// The connection to the peer.
+    Network,
+    /// The clock.
+    Clock,
+    /// Clients and operators.
+    Client,
+}
+
+impl Fact {
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Fact::DiskDone { .. } | Fact::MetaDone { .. } => Source::Disk,
+            Fact::Connected { .. } | Fact::Disconnected { .. } | Fact::Received { .. } => {
+                Source::Network
+            }
+            Fact::Timeout => Source::Clock,
+            Fact::Request { .. } | Fact::Command { .. } => Source::Client,
+        }
+    }
+}
+
 /// A buffer of the pool.
 #[derive(Default)]
 struct Buffer {
