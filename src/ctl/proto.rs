@@ -31,6 +31,20 @@ pub enum Request {
     Demote,
     /// Leave in good order and end the daemon. Answered before it ends.
     Detach,
+    /// Part from the peer, and stand alone.
+    Disconnect,
+    /// Look for the peer again.
+    Connect {
+        /// If the two went different ways, this node's way is void.
+        #[serde(default)]
+        discard_my_data: bool,
+    },
+    /// Declare this node's data void, or the peer's.
+    Invalidate {
+        /// The peer's.
+        #[serde(default)]
+        peer: bool,
+    },
 }
 
 /// What the daemon answers.

@@ -23,7 +23,7 @@ pub(super) struct Exchange {
 impl Replica {
     pub(super) fn start_exchange(&mut self, found: Verdict) {
         self.link.exchange = Exchange::default();
-        if let Verdict::Source { full: true } | Verdict::Target { full: true } = found {
+        if let Verdict::Source { full: Some(_) } | Verdict::Target { full: Some(_) } = found {
             self.dirty.set_all();
             self.link.exchange.next_page = self.dirty.pages();
         }

@@ -7,27 +7,32 @@
 //!  #  | when                                                      | verdict
 //! ----+-----------------------------------------------------------+----------------------------------------
 //!  1  | both Primary                                              | refuse: two Primaries
-//!  2  | a side has no disk: Primary's data must be the peer's     | equal, else refuse
-//!  3  | both fresh                                                | nothing to compare
-//!  4  | one fresh                                                 | the other is source, full
-//!  5  | same generation, both Inconsistent                        | refuse: no source
-//!  6  | same generation, one Inconsistent (interrupted resync)    | it is target, bitmap
-//!  7  | same generation, no bits                                  | equal
-//!  8  | same generation, bits, one Outdated                       | it is target, bitmap
-//!  9  | same generation, bits, one Primary now                    | Primary is source, bitmap
-//! 10  | same generation, bits, one crashed as Primary             | survivor is source, bitmap; if the other
+//!  2  | both discard their data                                   | refuse: nobody is left
+//!  3  | a side has no disk: Primary's data must be the peer's     | equal, else refuse
+//!  4  | both fresh                                                | nothing to compare
+//!  5  | one fresh, or declared invalid                            | the other is source, full
+//!  6  | same generation, both Inconsistent                        | refuse: no source
+//!  7  | same generation, one Inconsistent (interrupted resync)    | it is target, bitmap
+//!  8  | same generation, no bits                                  | equal
+//!  9  | same generation, bits, one Outdated                       | it is target, bitmap
+//! 10  | same generation, bits, one Primary now                    | Primary is source, bitmap
+//! 11  | same generation, bits, one crashed as Primary             | survivor is source, bitmap; if the other
 //!     |                                                           | restarted too, the crashed one is
-//! 11  | same generation, bits, one still tracks the other         | the tracker is source, bitmap
-//! 12  | same generation, bits on one side only                    | that side is source, bitmap
-//! 13  | same generation, bits, nothing tells them apart           | lower node number is source, bitmap
-//! 14  | the peer's base is my generation: it went on without me   | peer is source, bitmap
-//! 15  | my generation is in the peer's history                    | peer is source, full
-//! 16  | histories meet, neither contains the other's end          | refuse: split brain
-//! 17  | nothing in common                                         | refuse: unrelated
+//! 12  | same generation, bits, one still tracks the other         | the tracker is source, bitmap
+//! 13  | same generation, bits on one side only                    | that side is source, bitmap
+//! 14  | same generation, bits, nothing tells them apart           | lower node number is source, bitmap
+//! 15  | the peer's base is my generation: it went on without me   | peer is source, bitmap
+//! 16  | my generation is in the peer's history                    | peer is source, full
+//! 17  | histories meet, neither contains the other's end          | refuse: split brain
+//! 18  | nothing in common                                         | refuse: unrelated
+//! 19  | 17 or 18, but one side discards its data                  | it is target: bitmap if both track the
+//!     |                                                           | same base, else full
 //! ```
 //!
 //! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is never a
-//! target. Rule 7 and not "equal generations" alone: equal ids with bits set still resync those bits.
+//! target. Rule 8 and not "equal generations" alone: equal ids with bits set still resync those bits. Rule 19 may use
+//! the bitmaps if the bases are equal: each lists what differs from the one state that both once had, so where
+//! neither has a bit, both still have that. Where ancestry decides, nothing is discarded that it would keep.
 
 use crate::meta::superblock::{GenerationId, NodeId};
 use crate::wire::message::{DiskState, Refusal, Role, State};
@@ -43,16 +48,32 @@ pub enum Verdict {
     OneDisk,
     /// This node's data goes to the peer: blocks of both bitmaps, or all.
     Source {
-        /// Copy everything.
-        full: bool,
+        /// Copy everything, and why.
+        full: Option<Full>,
     },
     /// The peer's data comes to this node.
     Target {
-        /// Copy everything.
-        full: bool,
+        /// Copy everything, and why.
+        full: Option<Full>,
     },
     /// They must not go on.
     Refuse(Refusal),
+}
+
+/// Why everything is copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Full {
+    /// The target never held data of this volume, or was declared invalid.
+    Fresh,
+    /// The target was away for longer than the source's bitmap reaches back.
+    Past,
+    /// The target's data was discarded, and nothing tells what both still have in common.
+    Discarded,
+}
+
+/// True if waiting does not help: only an operator can say whose data counts.
+pub fn needs_operator(reason: Refusal) -> bool {
+    matches!(reason, Refusal::SplitBrain | Refusal::Unrelated | Refusal::BothDiscard)
 }
 
 /// One side of the comparison.
@@ -71,15 +92,21 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
     if mine.role == Role::Primary && theirs.role == Role::Primary {
         return Verdict::Refuse(Refusal::TwoPrimaries);
     }
+    if mine.discard_my_data && theirs.discard_my_data {
+        return Verdict::Refuse(Refusal::BothDiscard);
+    }
     if mine.disk <= DiskState::Failed || theirs.disk <= DiskState::Failed {
         return one_disk(mine, theirs);
     }
     let found = match (mine.current, theirs.current) {
         (None, None) => Verdict::Fresh,
-        (Some(_), None) => Verdict::Source { full: true },
-        (None, Some(_)) => Verdict::Target { full: true },
+        (Some(_), None) => Verdict::Source { full: Some(Full::Fresh) },
+        (None, Some(_)) => Verdict::Target { full: Some(Full::Fresh) },
         (Some(a), Some(b)) if a == b => same_generation(me, peer),
-        (Some(a), Some(b)) => by_ancestry(mine, a, theirs, b),
+        (Some(a), Some(b)) => match by_ancestry(mine, a, theirs, b) {
+            Verdict::Refuse(reason) => discarded(mine, theirs).unwrap_or(Verdict::Refuse(reason)),
+            found => found,
+        },
     };
     match found {
         Verdict::Source { .. } => direction_allowed(mine, theirs, found),
@@ -88,7 +115,7 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
     }
 }
 
-/// Rule 2: a Primary without a disk works on the peer's data, so that must be the very data it knows.
+/// Rule 3: a Primary without a disk works on the peer's data, so that must be the very data it knows.
 fn one_disk(mine: &State, theirs: &State) -> Verdict {
     let has_disk = |state: &State| state.disk > DiskState::Failed;
     if !has_disk(mine) && !has_disk(theirs) {
@@ -100,11 +127,22 @@ fn one_disk(mine: &State, theirs: &State) -> Verdict {
     if primary_lost_its_data { Verdict::Refuse(Refusal::NoSource) } else { Verdict::OneDisk }
 }
 
-/// Rules 5 to 13.
+/// Rule 19; `None` if nobody discards. Both do not: rule 2.
+fn discarded(mine: &State, theirs: &State) -> Option<Verdict> {
+    let one_base = mine.base.is_some() && mine.base == theirs.base;
+    let full = if one_base { None } else { Some(Full::Discarded) };
+    if mine.discard_my_data {
+        Some(Verdict::Target { full })
+    } else {
+        theirs.discard_my_data.then_some(Verdict::Source { full })
+    }
+}
+
+/// Rules 6 to 14.
 fn same_generation(me: Side<'_>, peer: Side<'_>) -> Verdict {
     let (mine, theirs) = (me.state, peer.state);
-    let source = Verdict::Source { full: false };
-    let target = Verdict::Target { full: false };
+    let source = Verdict::Source { full: None };
+    let target = Verdict::Target { full: None };
     let pick = |first: bool, second: bool| match (first, second) {
         (true, false) => Some(source),
         (false, true) => Some(target),
@@ -134,7 +172,7 @@ fn same_generation(me: Side<'_>, peer: Side<'_>) -> Verdict {
         .unwrap_or(if me.node < peer.node { source } else { target })
 }
 
-/// Rules 14 to 17.
+/// Rules 15 to 18.
 fn by_ancestry(mine: &State, a: GenerationId, theirs: &State, b: GenerationId) -> Verdict {
     let i_am_base = theirs.base == Some(a);
     let peer_is_base = mine.base == Some(b);
@@ -144,10 +182,10 @@ fn by_ancestry(mine: &State, a: GenerationId, theirs: &State, b: GenerationId) -
         return Verdict::Refuse(Refusal::SplitBrain);
     }
     match (i_am_base, peer_is_base, i_am_past, peer_is_past) {
-        (true, ..) => Verdict::Target { full: false },
-        (_, true, ..) => Verdict::Source { full: false },
-        (_, _, true, _) => Verdict::Target { full: true },
-        (_, _, _, true) => Verdict::Source { full: true },
+        (true, ..) => Verdict::Target { full: None },
+        (_, true, ..) => Verdict::Source { full: None },
+        (_, _, true, _) => Verdict::Target { full: Some(Full::Past) },
+        (_, _, _, true) => Verdict::Source { full: Some(Full::Past) },
         _ if share_an_ancestor(mine, theirs) => Verdict::Refuse(Refusal::SplitBrain),
         _ => Verdict::Refuse(Refusal::Unrelated),
     }
@@ -190,9 +228,9 @@ mod tests {
             Just(DiskState::Consistent),
             Just(DiskState::UpToDate)
         ];
-        let flags = any::<(bool, bool, bool, bool)>();
+        let flags = any::<(bool, bool, bool, bool, bool)>();
         (id(), id(), proptest::collection::vec(0u128..5, 0..3), disk, 0u64..3, flags).prop_map(
-            |(current, base, past, disk, dirty_blocks, (primary, crashed, survivor, po))| {
+            |(current, base, past, disk, dirty_blocks, (primary, crashed, survivor, po, discard))| {
                 let mut history = History::default();
                 past.into_iter().for_each(|id| history.push(GenerationId(id)));
                 State {
@@ -205,6 +243,7 @@ mod tests {
                     crashed,
                     survivor,
                     peer_outdated: po,
+                    discard_my_data: discard,
                 }
             },
         )

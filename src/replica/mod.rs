@@ -36,6 +36,7 @@ mod legs;
 mod link;
 mod losses;
 mod ops;
+mod orders;
 mod overlap;
 mod peer_side;
 mod persist;
@@ -58,11 +59,12 @@ use event::{Action, Buf, Command, CommandId, ConnId, Input, MetaSeq, Notice, OpI
 use flush::Flusher;
 use link::Link;
 use ops::Ops;
+use orders::Orders;
 use overlap::Overlap;
 use request::Requests;
 use resync::Resync;
 use role::RoleChange;
-pub use snapshot::{Connection, Replication, Snapshot, Suspended};
+pub use snapshot::{Connection, Replication, Snapshot, StandAlone, Suspended};
 use std::collections::VecDeque;
 
 /// What an operator may tune.
@@ -132,6 +134,7 @@ pub struct Replica {
     alone: Alone,
     resync: Resync,
     role_change: RoleChange,
+    orders: Orders,
     actions: VecDeque<Action>,
     next_tick: Option<Tick>,
     counters: Counters,
@@ -196,6 +199,7 @@ impl Replica {
             alone: Alone::default(),
             resync: Resync::new(),
             role_change: RoleChange::default(),
+            orders: Orders::default(),
             actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
             next_tick: None,
             counters: Counters::default(),
@@ -319,6 +323,9 @@ impl Replica {
             Command::Promote { force } => self.promote(id, force),
             Command::Demote => self.demote(id),
             Command::Detach => self.detach(id),
+            Command::Disconnect => self.disconnect(id),
+            Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
+            Command::Invalidate { peer } => self.invalidate(id, peer),
         }
     }
 
@@ -334,6 +341,7 @@ impl Replica {
             crashed: self.sb.crashed,
             survivor: self.link.was_up(),
             peer_outdated: self.sb.peer_outdated,
+            discard_my_data: self.orders.discard_my_data(),
         }
     }
 

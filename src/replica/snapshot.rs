@@ -9,12 +9,23 @@ use crate::wire::message::{DiskState, Refusal, Role};
 /// The state of the connection, in the field's terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Connection {
+    /// There is none, and nobody tries: see [`Snapshot::stand_alone`].
+    StandAlone,
     /// There is none; the driver keeps trying.
     Connecting,
     /// The nodes are exchanging who they are.
     Greeting,
     /// Requests flow.
     Connected,
+}
+
+/// Why a node stands alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StandAlone {
+    /// An operator ordered it.
+    Ordered,
+    /// The nodes do not agree on whose data counts, and only an operator can say.
+    Refused(Refusal),
 }
 
 /// What the replication is doing.
@@ -86,6 +97,12 @@ pub struct Snapshot {
     pub alone: bool,
     /// The last refusal: by the peer or not, and why.
     pub refusal: Option<(bool, Refusal)>,
+    /// Why this node does not look for its peer; `None` if it does.
+    pub stand_alone: Option<StandAlone>,
+    /// Should the two have gone different ways when they meet next, this node's way is void.
+    pub discard_my_data: bool,
+    /// The last connection ended with the peer's goodbye.
+    pub peer_left: bool,
     /// Sums.
     pub counters: Counters,
 }
@@ -104,6 +121,7 @@ impl Replica {
             block_bytes: hello.map_or(self.block_bytes, |h| h.block_bytes.max(self.block_bytes)),
             discard: self.discard && hello.is_none_or(|h| h.discard),
             connection: match self.link.conn() {
+                None if !self.wants_peer() => Connection::StandAlone,
                 None => Connection::Connecting,
                 Some(_) if up => Connection::Connected,
                 Some(_) => Connection::Greeting,
@@ -133,6 +151,9 @@ impl Replica {
             suspended: self.suspended(),
             alone: self.is_alone(),
             refusal: self.link.last_refusal(),
+            stand_alone: self.orders.stand_alone(),
+            discard_my_data: self.orders.discard_my_data(),
+            peer_left: self.link.peer_left(),
             counters: self.counters,
         }
     }

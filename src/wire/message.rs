@@ -94,6 +94,8 @@ pub struct State {
     pub survivor: bool,
     /// The sender knows the receiver's data to be outdated.
     pub peer_outdated: bool,
+    /// The sender's operator declares its changes void, should the two have gone different ways.
+    pub discard_my_data: bool,
 }
 
 /// Why a node refuses to go on with a connection. Each is explained to the operator on both nodes.
@@ -121,6 +123,8 @@ pub enum Refusal {
     SourceOutdated,
     /// A resync is due but neither side has consistent data.
     NoSource,
+    /// Each side's operator declared its own changes void: nobody is left to copy from.
+    BothDiscard,
 }
 
 /// How a write without payload is meant.

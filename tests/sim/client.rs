@@ -1,5 +1,6 @@
 //! The clients of the device: they use it on whichever node is Primary, and remember what they were told.
 
+use crate::disk::NOISE;
 use crate::geometry::WINDOW_BLOCKS;
 use crate::node::Fact;
 use crate::plan::Plan;
@@ -8,6 +9,7 @@ use rblk::limits::{BLOCK_SECTORS, EXTENT_SECTORS, ZERO_BYTES_MAX};
 use rblk::replica::event::{Buf, FrontId, FrontOp, FrontResult};
 use rblk::span::Span;
 use rblk::wire::message::ZeroKind;
+use std::collections::BTreeMap;
 
 /// A request that has not been answered.
 #[derive(Clone, Copy)]
@@ -32,7 +34,14 @@ pub(crate) struct Client {
     pub(crate) stopped: bool,
     /// How the last request ended, for scenarios.
     pub(crate) last_result: Option<FrontResult>,
+    /// Writes at the victim of a split brain, by request and node: the registers do not know them, since they will be
+    /// lost.
+    scribbles: BTreeMap<u32, (usize, Buf)>,
+    next_scribble: u32,
 }
+
+/// Requests from this one on are scribbles.
+const FIRST_SCRIBBLE: u32 = 1 << 20;
 
 impl Client {
     pub(crate) fn new(plan: &Plan) -> Client {
@@ -43,6 +52,8 @@ impl Client {
             left: plan.ops,
             stopped: false,
             last_result: None,
+            scribbles: BTreeMap::new(),
+            next_scribble: FIRST_SCRIBBLE,
         }
     }
 
@@ -74,7 +85,8 @@ impl Client {
 impl World {
     /// The node whose device can be used now.
     pub(crate) fn primary(&self) -> Option<usize> {
-        let primaries = || [0, 1].into_iter().filter(|node| self.is_primary(*node));
+        let good = |node: &usize| self.is_primary(*node) && self.oracle.victim != Some(*node);
+        let primaries = || [0, 1].into_iter().filter(good);
         primaries().find(|node| self.serves(*node)).or(primaries().next())
     }
 
@@ -144,6 +156,23 @@ impl World {
         self.submit_write(node, slot, span, false, write);
     }
 
+    /// A block of noise at a node that goes its own way.
+    pub(crate) fn scribble(&mut self, node: usize, block: u64) {
+        let id = self.client.next_scribble;
+        self.client.next_scribble += 1;
+        let span = Span::new(block * BLOCK_SECTORS, BLOCK_SECTORS as u32).expect("a valid span");
+        let buf = self.nodes[node].take_buffer(vec![NOISE | id; BLOCK_SECTORS as usize]);
+        self.client.scribbles.insert(id, (node, buf));
+        self.sums.count("scribbles");
+        let op = FrontOp::Write { span, buf, fua: false };
+        self.tell(node, Fact::Request { id: FrontId(id), op });
+    }
+
+    /// Scribbles without an answer.
+    pub(crate) fn scribbles_pending(&self) -> usize {
+        self.client.scribbles.len()
+    }
+
     /// A read of a scenario.
     pub(crate) fn read_now(&mut self, node: usize, span: Span) {
         let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
@@ -207,6 +236,11 @@ impl World {
 
     /// A core answers.
     pub(crate) fn completed(&mut self, node: usize, id: FrontId, result: FrontResult) {
+        if let Some((at, buf)) = self.client.scribbles.remove(&id.0) {
+            assert!(at == node, "oracle client: answered by another node");
+            self.nodes[node].give_back(buf);
+            return;
+        }
         let slot = id.0 as usize;
         let pending = self.client.pending[slot].take();
         let pending = pending.expect("oracle client: a request is answered once");
@@ -248,6 +282,7 @@ impl World {
 
     /// The node dies: nobody will hear what became of its clients' requests.
     pub(crate) fn client_lost(&mut self, node: usize) {
+        self.client.scribbles.retain(|_, (at, _)| *at != node);
         for slot in 0..self.client.pending.len() {
             let Some(pending) = self.client.pending[slot] else { continue };
             if pending.node != node {

@@ -18,6 +18,9 @@ use rblk::limits::BLOCK_SECTORS;
 use rblk::span::Span;
 use std::collections::BTreeMap;
 
+/// Values from here on were never written by a client.
+pub(crate) const NOISE: u32 = 0xC000_0000;
+
 /// What an operation does.
 pub(crate) enum Work {
     Read,
@@ -206,6 +209,13 @@ impl Disk {
         let op = self.in_flight.remove(&op).expect("an operation in flight");
         if let (Work::Write { data, .. }, Some(span)) = (op.work, op.span) {
             self.write(span, data.as_deref(), false, || rng.chance(50));
+        }
+    }
+
+    /// Nothing of what the disk holds may ever be used again: every sector becomes noise of its own.
+    pub(crate) fn scramble(&mut self) {
+        for at in 0..self.current.len() {
+            self.set(at, NOISE | at as u32, true);
         }
     }
 

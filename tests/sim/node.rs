@@ -157,6 +157,11 @@ impl Node {
         self.replica.is_some()
     }
 
+    /// It runs, and looks for its peer.
+    pub(crate) fn wants_peer(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.wants_peer())
+    }
+
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         self.replica.as_ref().map(|replica| replica.snapshot())
     }
@@ -180,6 +185,7 @@ impl Node {
         let role = if state.role == Role::Primary { "Pri" } else { "Sec" };
         let disk = format!("{:?}", state.disk);
         let conn = match state.connection {
+            Connection::StandAlone => "Solo",
             Connection::Connecting => "Down",
             Connection::Greeting => "Hi..",
             Connection::Connected => "Conn",
@@ -294,7 +300,6 @@ impl World {
         }
         self.oracle_before_crash(node, power);
         self.client_lost(node);
-        self.operator_lost(node);
         self.net_lost(node, power);
         self.nodes[node].forget_memory();
         let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
@@ -303,6 +308,8 @@ impl World {
         } else {
             disk.daemon_killed(rng);
         }
+        self.oracle_superblock(node); // one that was in flight may have landed
+        self.operator_lost(node);
         self.dial_soon();
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Operator {
     asked: Option<Asked>,
     /// Where the Primary should be.
     prefer: usize,
+    /// Until then he would make a second Primary, if he could.
+    folly_until: u64,
     pub(crate) healing_since: u64,
     /// It only heals when told to; scenarios act by themselves.
     pub(crate) idle: bool,
@@ -42,6 +44,9 @@ enum Fault {
     Pause,
     Detach,
     Switch,
+    Disconnect,
+    Invalidate,
+    Split,
 }
 
 impl Operator {
@@ -50,6 +55,7 @@ impl Operator {
             next_command: 0,
             asked: None,
             prefer: 0,
+            folly_until: 0,
             healing_since: 0,
             idle: false,
             last_reply: None,
@@ -72,9 +78,14 @@ impl World {
         if self.operator.asked.is_some() || self.operator.idle {
             return;
         }
-        if self.is_primary(0) && self.is_primary(1) {
+        if let Some(victim) = self.oracle.victim.filter(|victim| self.is_primary(*victim)) {
+            self.folly(victim);
+        } else if self.is_primary(0) && self.is_primary(1) {
             let stale = if self.serves(0) { 1 } else { 0 };
             self.command(stale, Command::Demote);
+        } else if self.now < self.operator.folly_until && self.split() {
+            self.operator.folly_until = 0;
+        } else if self.connect_again() {
         } else if self.plan.faults.nonsense && !self.healing && self.rng.chance(15) {
             self.nonsense();
         } else if self.primary().is_none() {
@@ -100,9 +111,46 @@ impl World {
 
     fn nonsense(&mut self) {
         let node = self.rng.below(2) as usize;
-        let command = self.rng.pick(&[Command::Promote { force: false }, Command::Demote]);
+        let command = self.rng.pick(&[
+            Command::Promote { force: false },
+            Command::Demote,
+            Command::Connect { discard_my_data: false },
+        ]);
         self.sums.count("nonsense commands");
-        self.command(node, command);
+        if self.oracle.victim != Some(node) {
+            self.command(node, command);
+        }
+    }
+
+    /// The victim of a split brain is used for a while: all of that will be lost.
+    fn folly(&mut self, victim: usize) {
+        if self.healing || self.rng.chance(20) {
+            self.command(victim, Command::Demote);
+            return;
+        }
+        for _ in 0..self.rng.below(4) {
+            let blocks = self.geometry.dense_blocks() as u64;
+            let block = self.geometry.block(self.rng.below(blocks) as usize);
+            if self.is_primary(victim) {
+                self.scribble(victim, block);
+            }
+        }
+    }
+
+    /// A node that stands alone looks for its peer again, sooner or later. The victim of a split brain mostly says that
+    /// its way is void; without that the two meet, and stand alone again.
+    fn connect_again(&mut self) -> bool {
+        let alone = |node: &usize| {
+            let node = &self.nodes[*node];
+            node.is_running() && node.seen.1 == Connection::StandAlone
+        };
+        let Some(node) = [0, 1].into_iter().find(alone) else { return false };
+        if !self.healing && !self.rng.chance(15) {
+            return false;
+        }
+        let discard = self.oracle.victim == Some(node) && (self.healing || self.rng.chance(80));
+        self.command(node, Command::Connect { discard_my_data: discard });
+        true
     }
 
     /// Nobody is Primary.
@@ -110,7 +158,7 @@ impl World {
         if self.rng.chance(30) {
             self.operator.prefer = self.rng.below(2) as usize;
         }
-        let node = self.operator.prefer;
+        let node = self.oracle.victim.map_or(self.operator.prefer, |victim| 1 - victim);
         let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
         let both_run = self.nodes.iter().all(|node| node.is_running());
         // A first Primary on the larger disk would fix a size that the other cannot have.
@@ -132,6 +180,7 @@ impl World {
         let (sb, peer) = (&mine.disk.meta.superblock, &other.disk.meta.superblock);
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
         self.plan.faults.force
+            && !self.oracle.is_void(node)
             && !other.is_running()
             && good
             && sb.current == peer.current
@@ -145,7 +194,7 @@ impl World {
         if !self.nodes[node].is_running() || self.operator.asked.is_some() {
             return;
         }
-        if !matches!(command, Command::Promote { .. }) {
+        if matches!(command, Command::Demote | Command::Detach) {
             self.client.closed_at = Some(node);
         }
         self.operator.next_command += 1;
@@ -168,6 +217,16 @@ impl World {
         assert!(asked.id == id && asked.node == node, "oracle operator: another answer");
         self.operator.last_reply = Some(result);
         self.note(Some(node), || format!("  reply {result:?}"));
+        match asked.command {
+            Command::Connect { .. } => self.dial_soon(),
+            Command::Invalidate { peer: true } if result.is_ok() => self.declare_void(1 - node, true),
+            Command::Promote { .. } if result.is_err() => self.no_split(node),
+            _ => {}
+        }
+        if result.is_ok() && matches!(asked.command, Command::Disconnect | Command::Invalidate { .. }) {
+            let what = if asked.command == Command::Disconnect { "disconnects" } else { "invalidations" };
+            self.sums.count(what);
+        }
         if asked.command == Command::Detach {
             if result.is_ok() {
                 let life = self.nodes[node].life;
@@ -184,7 +243,20 @@ impl World {
 
     /// The node is dead: no answer will come.
     pub(crate) fn operator_lost(&mut self, node: usize) {
-        self.operator.asked = self.operator.asked.filter(|asked| asked.node != node);
+        let asked = self.operator.asked.filter(|asked| asked.node == node);
+        if let Some(Asked { command, .. }) = asked {
+            self.operator.asked = None;
+            if matches!(command, Command::Promote { .. }) {
+                self.no_split(node);
+            }
+        }
+    }
+
+    /// A promotion has failed. What it has not made durable never was.
+    fn no_split(&mut self, node: usize) {
+        if self.oracle.victim == Some(node) && !self.oracle.is_void(node) {
+            self.oracle.victim = None;
+        }
     }
 
     /// A daemon that has left ends.
@@ -220,6 +292,9 @@ impl World {
             (faults.pause, Fault::Pause),
             (faults.detach, Fault::Detach),
             (faults.switch, Fault::Switch),
+            (faults.disconnect, Fault::Disconnect),
+            (faults.invalidate, Fault::Invalidate),
+            (faults.split, Fault::Split),
         ];
         let on: Vec<Fault> = all.iter().filter(|(on, _)| *on).map(|(_, fault)| *fault).collect();
         if !on.is_empty() {
@@ -272,6 +347,16 @@ impl World {
                 self.sums.count("detaches");
                 self.leave(node);
             }
+            Fault::Disconnect => self.command(node, Command::Disconnect),
+            Fault::Invalidate => {
+                let peer = self.rng.chance(30);
+                self.invalidate(node, peer);
+            }
+            Fault::Split => {
+                self.net.parted_until = self.net.parted_until.max(self.now + length);
+                self.cut(false);
+                self.operator.folly_until = self.now + length;
+            }
             Fault::Switch => {
                 if let Some(primary) = self.primary() {
                     self.sums.count("switchovers");
@@ -280,6 +365,42 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Only while the other disk holds all that was acknowledged: the core refuses what it knows to be a loss, but an
+    /// operator can know more, and does what he was told by his own eyes.
+    fn invalidate(&mut self, node: usize, peer: bool) {
+        let keeper = if peer { node } else { 1 - node };
+        let disk = &self.nodes[keeper].disk;
+        let sb = &disk.meta.superblock;
+        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(keeper);
+        if holds && self.register.admits_all(&disk.current) {
+            self.command(node, Command::Invalidate { peer });
+        }
+    }
+
+    /// An operator's folly: the node that does not serve is made Primary beside the one that does.
+    fn split(&mut self) -> bool {
+        let Some(keeper) = self.primary() else { return false };
+        let victim = 1 - keeper;
+        let apart = |node: usize| {
+            let node = &self.nodes[node];
+            node.is_running() && !node.paused && node.seen.1 != Connection::Connected
+        };
+        // One that has not gone on alone is merely behind: then ancestry decides for the other, and rightly.
+        let alone = self.nodes[keeper].recorded_alone();
+        let good = self.nodes[keeper].seen.0 == DiskState::UpToDate && alone;
+        let void = self.oracle.is_void(0) || self.oracle.is_void(1);
+        let whole = self.nodes[victim].disk.meta.superblock.consistent;
+        let lawful =
+            good && whole && !void && self.oracle.fragile.is_none() && apart(keeper) && apart(victim);
+        if lawful {
+            self.sums.count("split brains");
+            self.note(Some(victim), || "! made Primary beside a Primary".to_string());
+            self.oracle.victim = Some(victim);
+            self.command(victim, Command::Promote { force: true });
+        }
+        lawful
     }
 
     fn crash(&mut self, node: usize, power: bool, length: u64) {

@@ -8,6 +8,7 @@
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | told | each message: what it says of metadata is on disk |
+//! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
 //!
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
@@ -38,8 +39,11 @@ pub(crate) struct Oracle {
     pub(crate) fragile: Option<usize>,
     /// The event of each node's last power cut.
     powerless_at: [u64; 2],
-    /// Set by scenarios that split the lineage on purpose.
-    pub(crate) split: bool,
+    /// What this disk holds is nothing any more, until a resync of it has ended.
+    void: [bool; 2],
+    /// This node was made Primary beside a Primary: it goes its own way from the next durable generation on, and an
+    /// operator has decided already that this way will be lost.
+    pub(crate) victim: Option<usize>,
 }
 
 impl Oracle {
@@ -58,8 +62,13 @@ impl Oracle {
             solo: BTreeMap::new(),
             fragile: None,
             powerless_at: [0; 2],
-            split: false,
+            void: [false; 2],
+            victim: None,
         }
+    }
+
+    pub(crate) fn is_void(&self, node: usize) -> bool {
+        self.void[node]
     }
 
     /// True if `old` is `new` or one of its forefathers.
@@ -78,8 +87,8 @@ impl Oracle {
 impl World {
     /// After every event.
     pub(crate) fn check_step(&mut self) {
-        let serves = [self.serves(0), self.serves(1)];
-        assert!(serves != [true, true] || self.oracle.split, "oracle primaries: both are Primary");
+        let serves = [0, 1].map(|node| self.serves(node) && self.oracle.victim != Some(node));
+        assert!(serves != [true, true], "oracle primaries: both are Primary");
         for node in [0, 1] {
             for block in std::mem::take(&mut self.nodes[node].disk.changed) {
                 let known = std::mem::replace(&mut self.oracle.suspected[block as usize], true);
@@ -88,8 +97,8 @@ impl World {
                 }
             }
         }
-        let fresh = self.nodes.iter().any(|node| node.disk.meta.superblock.current.is_none());
-        if self.oracle.split || fresh {
+        let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
+        if fresh {
             return;
         }
         let mut suspects = std::mem::take(&mut self.oracle.suspects);
@@ -183,7 +192,7 @@ impl World {
         if let (Some(base), Some(current), true) = (sb.base, sb.current, recorded) {
             let child = *self.oracle.solo.entry(base.0).or_insert(current.0);
             assert!(
-                child == current.0 || self.oracle.split,
+                child == current.0,
                 "oracle lineage: both nodes went on alone from {base:?}"
             );
         }
@@ -198,15 +207,41 @@ impl World {
             return;
         }
         self.oracle.last[node] = now;
+        let went_its_own_way = self.oracle.victim == Some(node) && sb.consistent && was_consistent;
+        if sb.current.is_none() || went_its_own_way {
+            self.declare_void(node, sb.current.is_none());
+        }
+        let sb = &self.nodes[node].disk.meta.superblock;
         let Some(new) = sb.current else { return };
         if sb.current != old && !self.oracle.parents.contains_key(&new.0) {
             self.oracle.parents.insert(new.0, old.map(|old| old.0));
         }
         let Some(old) = old else { return };
+        if sb.consistent && !was_consistent {
+            self.oracle.void[node] = false;
+            self.oracle.victim = self.oracle.victim.filter(|victim| *victim != node);
+        }
+        let sb = &self.nodes[node].disk.meta.superblock;
         let becomes_target = was_consistent && !sb.consistent;
         if becomes_target || (sb.current != Some(old) && !sb.consistent) {
-            let descends = self.oracle.is_ancestor(old, new);
+            let descends = self.oracle.is_ancestor(old, new) || self.oracle.void[node];
             assert!(descends, "oracle lineage: {old:?} is overwritten by {new:?}, no descendant");
+            assert!(!self.oracle.void[1 - node], "oracle void: node {node} is overwritten from it");
+        }
+    }
+
+    /// Nothing of what the disk of `node` holds may be used any more. With `noise` that is put to the test.
+    pub(crate) fn declare_void(&mut self, node: usize, noise: bool) {
+        assert!(!self.oracle.void[1 - node], "oracle void: no disk is left");
+        self.note(Some(node), || "! its data is void".to_string());
+        self.oracle.void[node] = true;
+        if self.oracle.fragile == Some(1 - node) {
+            // What the other lost with its power was on this disk alone.
+            self.register.caches_lost();
+            self.oracle.fragile = None;
+        }
+        if noise {
+            self.nodes[node].disk.scramble();
         }
     }
 
@@ -223,7 +258,8 @@ impl World {
             Message::DiskFailedAck { current } => {
                 sb.current == Some(*current) && sender.recorded_alone()
             }
-            Message::Bye { outdated } => !outdated || sb.outdated,
+            // Invalid is worse than outdated: the peer may go on without it all the more.
+            Message::Bye { outdated } => !outdated || sb.outdated || !sb.consistent,
             Message::RoleIs { role: Role::Primary } => sb.primary,
             _ => true,
         };
@@ -254,6 +290,12 @@ impl World {
     fn truth_without(&self, node: usize) -> Truth {
         let (lost, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&lost.disk.meta.superblock, &other.disk.meta.superblock);
+        if self.oracle.void[node] {
+            return Truth::Kept; // a void disk loses nothing
+        }
+        if self.oracle.void[1 - node] {
+            return Truth::Gone;
+        }
         let holds = self.register.admits_all(&other.disk.current);
         if !holds || lost.recorded_alone() {
             return Truth::Gone;

@@ -54,6 +54,9 @@ pub(crate) struct Faults {
     pub(crate) flush_error: bool,
     pub(crate) meta_error: bool,
     pub(crate) hang: bool,
+    pub(crate) disconnect: bool,
+    pub(crate) invalidate: bool,
+    pub(crate) split: bool,
 }
 
 impl Faults {
@@ -83,6 +86,9 @@ impl Faults {
             flush_error: disks && on(),
             meta_error: disks && on(),
             hang: disks && on(),
+            disconnect: on(),
+            invalidate: on(),
+            split: on(),
         }
     }
 }

@@ -115,11 +115,11 @@ def state(flags=0b00001, disk=6, role=1, zero=0, dirty=9, current=A, base=0, pas
     )
 
 
-def state_text(base="None", flags=("false", "false", "false"), dirty=9):
+def state_text(base="None", flags=("false", "false", "false", "false"), dirty=9):
     return (
         f"State(State {{ current: Some(AAAAAAAA), base: {base}, history: [BBBBBBBB, CCCCCCCC], disk: UpToDate, "
         f"role: Primary, dirty_blocks: {dirty}, crashed: {flags[0]}, survivor: {flags[1]}, "
-        f"peer_outdated: {flags[2]} }})"
+        f"peer_outdated: {flags[2]}, discard_my_data: {flags[3]} }})"
     )
 
 
@@ -130,9 +130,9 @@ def good_frames(out):
     out.section("What each message looks like")
     out.add("hello", frame("Hello", protocol=(1, 1), extension=hello()), hello_text((1, 1)))
     out.add("state", frame("State", extension=state()), state_text())
-    everything = state(flags=0b11111, base=C, dirty=U64)
+    everything = state(flags=0b111111, base=C, dirty=U64)
     out.add("state, all flags", frame("State", extension=everything),
-            state_text("Some(CCCCCCCC)", ("true",) * 3, U64))
+            state_text("Some(CCCCCCCC)", ("true",) * 4, U64))
     out.add("refuse", frame("Refuse", code=6), "Refuse(SplitBrain)")
     out.add("refuse, the code that never changes", frame("Refuse", code=1), "Refuse(Protocol)")
     out.add("bitmap page", frame("BitmapPage", page=7, payload=3968, payload_crc=0x1234), "BitmapPage { page: 7 }")
@@ -236,7 +236,7 @@ def invalid_frames(out):
         out.add(f"type {kind}", frame(kind), f"! No message has type {kind}")
     out.add("flag of 2", frame("Bye", flag=2), invalid + "its flag is neither 0 nor 1")
     out.add("refusal 0", frame("Refuse"), invalid + "no refusal has its code")
-    out.add("refusal 12", frame("Refuse", code=12), invalid + "no refusal has its code")
+    out.add("refusal 13", frame("Refuse", code=13), invalid + "no refusal has its code")
     out.add("role 3", frame("RoleIs", code=3), invalid + "no role has its code")
     out.add("outcome 4", frame("WriteAck", code=4, id=1), invalid + "no outcome has its code")
     out.add("zeroes of kind 4", frame("WriteZero", code=4, id=1, start=0, sectors=1),
@@ -250,7 +250,7 @@ def invalid_frames(out):
     out.add("ping with the checksum of an extension", frame("Ping", extension_crc=1), unused)
     out.add("state with an id", frame("State", id=1, extension=state()), unused)
     out.add("hello, discard 2", frame("Hello", protocol=(1, 1), extension=hello(discard=2)), unused)
-    out.add("state, unknown flag", frame("State", extension=state(flags=0x21)), unused)
+    out.add("state, unknown flag", frame("State", extension=state(flags=0x41)), unused)
     out.add("state, base without its flag", frame("State", extension=state(base=C)), unused)
     out.add("state, spare byte", frame("State", extension=state(zero=1)), unused)
     out.add("state, disk 7", frame("State", extension=state(disk=7)), invalid + "no disk state has its code")

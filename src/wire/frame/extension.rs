@@ -52,6 +52,7 @@ mod flag {
     pub(super) const CRASHED: u8 = 1 << 2;
     pub(super) const SURVIVOR: u8 = 1 << 3;
     pub(super) const PEER_OUTDATED: u8 = 1 << 4;
+    pub(super) const DISCARD_MY_DATA: u8 = 1 << 5;
 }
 
 const _: () = {
@@ -158,6 +159,7 @@ fn encode_state(state: &State, out: &mut [u8]) -> usize {
         (state.crashed, flag::CRASHED),
         (state.survivor, flag::SURVIVOR),
         (state.peer_outdated, flag::PEER_OUTDATED),
+        (state.discard_my_data, flag::DISCARD_MY_DATA),
     ];
     out.fill(0);
     out[at::FLAGS] = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
@@ -187,5 +189,6 @@ fn decode_state(extension: &[u8]) -> Result<State, FrameError> {
         crashed: set(flag::CRASHED),
         survivor: set(flag::SURVIVOR),
         peer_outdated: set(flag::PEER_OUTDATED),
+        discard_my_data: set(flag::DISCARD_MY_DATA),
     })
 }

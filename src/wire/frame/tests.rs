@@ -69,11 +69,11 @@ prop_compose! {
         ]),
         role in roles(),
         dirty_blocks: u64,
-        flags: [bool; 3],
+        flags: [bool; 4],
     ) -> State {
         State {
             current, base, history, disk, role, dirty_blocks,
-            crashed: flags[0], survivor: flags[1], peer_outdated: flags[2],
+            crashed: flags[0], survivor: flags[1], peer_outdated: flags[2], discard_my_data: flags[3],
         }
     }
 }
@@ -91,6 +91,7 @@ fn messages() -> impl Strategy<Value = Message> {
         Refusal::TwoPrimaries,
         Refusal::SourceOutdated,
         Refusal::NoSource,
+        Refusal::BothDiscard,
     ]);
     let zero_kinds = select(vec![ZeroKind::Discard, ZeroKind::Zeroes, ZeroKind::ZeroesAllocated]);
     let data = || (any::<u64>(), spans(IO_BYTES_MAX as u64));
