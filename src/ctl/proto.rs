@@ -136,6 +136,10 @@ mod tests {
     fn the_form_on_the_line_is_stable() {
         let line = encode(&Request::Promote { force: true }).expect("serialises");
         assert_eq!(line, b"{\"v\":1,\"request\":\"promote\",\"force\":true}\n");
+        let line = encode(&Request::Connect { discard_my_data: true }).expect("serialises");
+        assert_eq!(line, b"{\"v\":1,\"request\":\"connect\",\"discard_my_data\":true}\n");
+        let bare = decode::<Request>(br#"{"v":1,"request":"invalidate"}"#).expect("valid");
+        assert_eq!(bare, Request::Invalidate { peer: false });
         let line = encode(&Reply::Ok).expect("serialises");
         assert_eq!(line, b"{\"v\":1,\"reply\":\"ok\"}\n");
         let bare = decode::<Request>(br#"{"v":1,"request":"promote","later":0}"#).expect("valid");

@@ -363,7 +363,9 @@ impl Daemon {
                 format!("run `rblk demote {name}` first"),
             ),
             CommandError::NeedsPeer => (
-                format!("clients of this node work on the data of {peer}, having no good disk here"),
+                format!(
+                    "clients of this node work on the data of {peer}, having no good disk here"
+                ),
                 format!("run `rblk demote {name}` first"),
             ),
             CommandError::PeerNeedsUs => (
@@ -380,7 +382,9 @@ impl Daemon {
             ),
             CommandError::Resyncing => (
                 "a resync is running".to_owned(),
-                format!("wait for it with `rblk wait {name} synced`, or run `rblk disconnect {name}` first"),
+                format!(
+                    "wait for it with `rblk wait {name} synced`, or run `rblk disconnect {name}` first"
+                ),
             ),
             CommandError::PeerNotUpToDate => (
                 format!("{peer} has no disk with the newest data"),

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! An accepted connection becomes the current one, and displaces an older one, only when it has said `Hello` for our
-//! volume. A node that stands alone does neither: whoever dials it is refused by the kernel. Until then it costs a receive buffer and a few seconds, and there are at most [`CANDIDATES_MAX`]: a newer
+//! volume. Until then it costs a receive buffer and a few seconds, and there are at most [`CANDIDATES_MAX`]: a newer
 //! one takes the place of the oldest, so that those who say nothing do not keep out the peer, which speaks at once.
+//!
+//! A node that stands alone neither dials nor listens: whoever dials it is refused by the kernel.
 
 use crate::config::Config;
 use crate::error::{Error, Result};

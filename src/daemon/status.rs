@@ -216,7 +216,9 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     let name = around.options.config.name.as_str();
     let peer = around.options.config.peer_of(around.options.node);
     if s.stand_alone == Some(StandAlone::Ordered) {
-        why.push(format!("it was disconnected by an operator; `rblk connect {name}` connects it again"));
+        why.push(format!(
+            "it was disconnected by an operator; `rblk connect {name}` connects it again"
+        ));
         return why;
     }
     if let Some((by_peer, reason)) = s.refusal {
@@ -233,7 +235,10 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
         ));
     }
     if s.discard_my_data {
-        why.push(format!("if {} has data of its own, this node's will be lost (--discard-my-data)", peer.name));
+        why.push(format!(
+            "if {} has data of its own, this node's will be lost (--discard-my-data)",
+            peer.name
+        ));
     }
     why.extend(around.dial_error.clone());
     if why.is_empty() {

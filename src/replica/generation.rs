@@ -230,7 +230,14 @@ mod tests {
         ];
         let flags = any::<(bool, bool, bool, bool, bool)>();
         (id(), id(), proptest::collection::vec(0u128..5, 0..3), disk, 0u64..3, flags).prop_map(
-            |(current, base, past, disk, dirty_blocks, (primary, crashed, survivor, po, discard))| {
+            |(
+                current,
+                base,
+                past,
+                disk,
+                dirty_blocks,
+                (primary, crashed, survivor, po, discard),
+            )| {
                 let mut history = History::default();
                 past.into_iter().for_each(|id| history.push(GenerationId(id)));
                 State {

@@ -219,12 +219,17 @@ impl World {
         self.note(Some(node), || format!("  reply {result:?}"));
         match asked.command {
             Command::Connect { .. } => self.dial_soon(),
-            Command::Invalidate { peer: true } if result.is_ok() => self.declare_void(1 - node, true),
+            Command::Invalidate { peer: true } if result.is_ok() => {
+                self.declare_void(1 - node, true);
+            }
             Command::Promote { .. } if result.is_err() => self.no_split(node),
             _ => {}
         }
-        if result.is_ok() && matches!(asked.command, Command::Disconnect | Command::Invalidate { .. }) {
-            let what = if asked.command == Command::Disconnect { "disconnects" } else { "invalidations" };
+        if result.is_ok()
+            && matches!(asked.command, Command::Disconnect | Command::Invalidate { .. })
+        {
+            let what =
+                if asked.command == Command::Disconnect { "disconnects" } else { "invalidations" };
             self.sums.count(what);
         }
         if asked.command == Command::Detach {
@@ -392,8 +397,12 @@ impl World {
         let good = self.nodes[keeper].seen.0 == DiskState::UpToDate && alone;
         let void = self.oracle.is_void(0) || self.oracle.is_void(1);
         let whole = self.nodes[victim].disk.meta.superblock.consistent;
-        let lawful =
-            good && whole && !void && self.oracle.fragile.is_none() && apart(keeper) && apart(victim);
+        let lawful = good
+            && whole
+            && !void
+            && self.oracle.fragile.is_none()
+            && apart(keeper)
+            && apart(victim);
         if lawful {
             self.sums.count("split brains");
             self.note(Some(victim), || "! made Primary beside a Primary".to_string());

@@ -280,7 +280,10 @@ fn the_newest_data_is_not_invalidated() {
     let mut story = Story::with_primary();
     let block = story.block_in(3);
     story.order(1, Command::Disconnect);
-    assert_eq!(story.command(1, INVALIDATE_PEER), Err(CommandError::NotUpToDate(DiskState::Outdated)));
+    assert_eq!(
+        story.command(1, INVALIDATE_PEER),
+        Err(CommandError::NotUpToDate(DiskState::Outdated))
+    );
     assert_eq!(story.write(0, block, 4), FrontResult::Done);
     assert_eq!(story.command(0, Command::Demote), Ok(()));
     assert_eq!(story.command(0, INVALIDATE), Err(CommandError::NewestData));
