@@ -12,7 +12,6 @@
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
 use crate::geometry::Geometry;
-use crate::metadisk::Record;
 use crate::node::{FIRST_GENERATION, Node};
 use crate::world::World;
 use rblk::limits::BLOCK_SECTORS;
