@@ -120,12 +120,7 @@ impl Replica {
             sectors: self.sectors,
             block_bytes: hello.map_or(self.block_bytes, |h| h.block_bytes.max(self.block_bytes)),
             discard: self.discard && hello.is_none_or(|h| h.discard),
-            connection: match self.link.conn() {
-                None if !self.wants_peer() => Connection::StandAlone,
-                None => Connection::Connecting,
-                Some(_) if up => Connection::Connected,
-                Some(_) => Connection::Greeting,
-            },
+            connection: self.connection(),
             replication: if !up {
                 Replication::Off
             } else if !self.resync.is_active() {
@@ -158,6 +153,21 @@ impl Replica {
         }
     }
 
+    /// The state of the local disk: cheaper than a whole snapshot.
+    pub fn disk(&self) -> DiskState {
+        self.disk
+    }
+
+    /// How far the nodes have got in meeting: cheaper than a whole snapshot.
+    pub fn connection(&self) -> Connection {
+        match self.link.conn() {
+            None if !self.wants_peer() => Connection::StandAlone,
+            None => Connection::Connecting,
+            Some(_) if self.link.is_up() => Connection::Connected,
+            Some(_) => Connection::Greeting,
+        }
+    }
+
     fn suspended(&self) -> Suspended {
         if self.role == Role::Secondary || self.link.is_up() {
             Suspended::No
@@ -174,5 +184,10 @@ impl Replica {
     /// tracked-difference oracle.
     pub fn tracks(&self, block: u64) -> bool {
         self.dirty.any(block..block + 1) || self.activity.covers(block)
+    }
+
+    /// Grows whenever a block may have ceased to be covered: what [`Replica::tracks`] said holds until then.
+    pub fn forgets(&self) -> u64 {
+        self.dirty.forgets() + self.activity.forgets()
     }
 }
