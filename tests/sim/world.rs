@@ -5,10 +5,11 @@
 //! later.
 
 use crate::client::Client;
+use crate::fate::Aim;
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
 use crate::node::{Fact, Node, Source};
-use crate::operator::Operator;
+use crate::operator::{Fault, Operator};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::register::Register;
@@ -32,6 +33,7 @@ pub(crate) enum Event {
     Client,
     Operator,
     Fault,
+    Strike { node: usize, fault: Fault },
 }
 
 struct Entry {
@@ -100,6 +102,8 @@ pub(crate) struct World {
     pub(crate) register: Register,
     pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
+    /// A fault that waits for its moment.
+    pub(crate) aim: Option<Aim>,
     pub(crate) trace: Trace,
     pub(crate) sums: Sums,
     /// Faults are over: everything is being healed, and must be.
@@ -143,6 +147,7 @@ impl World {
             net: Net::default(),
             register,
             oracle,
+            aim: None,
             trace,
             sums: Sums { seeds: 1, ..Sums::default() },
             healing: false,
@@ -207,6 +212,7 @@ impl World {
             Event::Client => self.client_turn(),
             Event::Operator => self.operator_turn(),
             Event::Fault => self.fault_turn(),
+            Event::Strike { node, fault } => self.strike(node, fault),
         }
         self.check_step();
     }
