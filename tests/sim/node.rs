@@ -178,6 +178,14 @@ impl Node {
         sb.base.is_some() && sb.peer_outdated
     }
 
+    /// While this stays the same, no block has ceased to be recorded here: the version of the metadata, the life
+    /// (0 while the core has no say), and how often the core forgot something.
+    pub(crate) fn grounds(&self) -> (u64, u32, u64) {
+        let core = self.replica.as_ref().filter(|_| self.has_disk());
+        let life = core.map_or(0, |_| self.life + 1);
+        (self.disk.meta.version, life, core.map_or(0, |core| core.forgets()))
+    }
+
     /// The last columns of a trace line.
     pub(crate) fn columns(&self) -> String {
         let busy = (self.disk.in_flight.len(), self.disk.meta.pending());
@@ -357,10 +365,9 @@ impl World {
         }
         let target = &mut self.nodes[node];
         let Some(replica) = target.replica.as_ref() else { return };
-        let state = replica.snapshot();
-        target.seen = (state.disk, state.connection);
-        target.was_up |= state.connection == Connection::Connected;
-        let given_up = state.disk <= DiskState::Failed;
+        target.seen = (replica.disk(), replica.connection());
+        target.was_up |= target.seen.1 == Connection::Connected;
+        let given_up = target.seen.0 <= DiskState::Failed;
         assert!(target.harmed || !given_up, "oracle blame: a disk without a fault is given up");
         let due = replica.next_timeout();
         let (life, armed) = (target.life, target.timer);
