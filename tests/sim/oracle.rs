@@ -9,6 +9,7 @@
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | told | each message: what it says of metadata is on disk |
 //! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
+//! | blame | each fact: a disk that was given no fault, and is only slow, is not given up |
 //!
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
@@ -328,6 +329,10 @@ impl World {
         }
         if self.oracle.void[1 - node] {
             return Truth::Gone;
+        }
+        if self.is_primary(other.id) && !self.is_primary(node) {
+            // Its clients live on: with its own disk, or with what was stable here before they were answered.
+            return Truth::AtPeer;
         }
         let holds = self.register.admits_all(&other.disk.current);
         if !holds || lost.recorded_alone() {

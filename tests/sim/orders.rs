@@ -1,5 +1,6 @@
 //! What operators are promised when they take nodes apart, together again, or give data up.
 
+use crate::fate::DiskPart;
 use crate::story::Story;
 use rblk::limits::EXTENT_BLOCKS;
 use rblk::replica::event::{Command, CommandError, FrontResult};
@@ -125,7 +126,7 @@ fn nobody_is_disconnected_from_the_only_good_data() {
     let mut story = Story::with_primary();
     let block = story.block_in(4);
     story.write(0, block, 4);
-    story.world.nodes[0].fail_next = true;
+    story.fail_next(0, DiskPart::Data);
     assert_eq!(story.write(0, block, 4), FrontResult::Done);
     assert_eq!(story.state(0).disk, DiskState::Diskless);
     assert_eq!(story.command(0, Command::Disconnect), Err(CommandError::NeedsPeer));
