@@ -8,6 +8,7 @@ use crate::ctl::status::{
 use crate::limits::SECTOR_BYTES;
 use crate::replica::Snapshot;
 use crate::replica::event::Tick;
+use crate::replica::generation::Full;
 use crate::replica::snapshot::{Connection as Link, Replication, StandAlone, Suspended};
 use crate::wire::message::{self, Refusal};
 
@@ -152,6 +153,7 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         why: Why {
             not_promotable: not_promotable(s, around),
             not_connected: not_connected(s, around),
+            full_resync: s.full_resync.map(|full| full_text(full).to_owned()).into_iter().collect(),
         },
         written_apart_bytes: s.counters.apart_bytes,
         resync: ResyncBytes {
@@ -247,6 +249,21 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     why
 }
 
+/// Why everything is copied, in words.
+pub(super) fn full_text(full: Full) -> &'static str {
+    match full {
+        Full::Fresh => "the target's disk is fresh, or was declared invalid",
+        Full::Past => "the target was away for longer than the source's bitmap reaches back",
+        Full::RolledBack => {
+            "the target's disk holds older data than it had told of: it was restored from an older image, or has lost \
+             writes that it had called stable"
+        }
+        Full::Discarded => {
+            "the target's data was discarded, and had no known state in common with the source's"
+        }
+    }
+}
+
 /// A refusal in words, with what to do about it for resource `name`.
 pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
     match reason {
@@ -270,6 +287,11 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
             decide(name)
         ),
         Refusal::Unrelated => format!("the disks have no generation in common; neither is touched. {}", decide(name)),
+        Refusal::RolledBack => format!(
+            "a disk holds older data than it had told of: it was restored from an older image, or has lost writes that \
+             it had called stable; and it has changed since, or the other disk has no good data. {}",
+            decide(name)
+        ),
         Refusal::BothDiscard => {
             format!("`--discard-my-data` was given on both nodes, so neither data would be left. {}", decide(name))
         }

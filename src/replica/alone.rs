@@ -218,6 +218,7 @@ impl Replica {
         self.notify(Notice::DiskFailed(why));
         self.meta.abandon();
         self.alone.recording = None;
+        self.watermark.forget();
         self.ops.forget(|owner| {
             matches!(
                 owner,

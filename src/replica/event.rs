@@ -6,6 +6,7 @@
 //! completed or answered.
 
 use crate::meta::superblock::GenerationId;
+use crate::replica::generation::Full;
 use crate::span::Span;
 use crate::wire::message::{Message, Refusal, Role, ZeroKind};
 
@@ -303,6 +304,8 @@ pub enum Notice {
         source: bool,
         /// Blocks to copy.
         blocks: u64,
+        /// Why these are all.
+        full: Option<Full>,
     },
     /// A resync ended; both disks are equal.
     ResyncDone,

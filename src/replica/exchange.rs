@@ -95,6 +95,9 @@ impl Replica {
         self.sb.outdated = false;
         self.sb.peer_outdated = false;
         self.sb.crashed = false;
+        // From here on this disk is no older than the source knows it; and the source is what it is, by the verdict.
+        self.sb.mark = self.sb.mark.max(source.peer_mark);
+        self.sb.peer_mark = source.mark;
         self.disk = DiskState::Inconsistent;
     }
 

@@ -11,28 +11,35 @@
 //!  3  | a side has no disk: Primary's data must be the peer's     | equal, else refuse
 //!  4  | both fresh                                                | nothing to compare
 //!  5  | one fresh, or declared invalid                            | the other is source, full
-//!  6  | same generation, both Inconsistent                        | refuse: no source
-//!  7  | same generation, one Inconsistent (interrupted resync)    | it is target, bitmap
-//!  8  | same generation, no bits                                  | equal
-//!  9  | same generation, bits, one Outdated                       | it is target, bitmap
-//! 10  | same generation, bits, one Primary now                    | Primary is source, bitmap
-//! 11  | same generation, bits, one crashed as Primary             | survivor is source, bitmap; if the other
+//!  6  | a side was rolled back, and one discards its data         | who discards is target, full
+//!  7  | both were rolled back                                     | refuse: rolled back
+//!  8  | one was, and its generation is the other's present or     | it is target, full
+//!     | past, and the other is not Inconsistent                   |
+//!  9  | one was, and went its own way, or the other has no data   | refuse: rolled back
+//! 10  | same generation, both Inconsistent                        | refuse: no source
+//! 11  | same generation, one Inconsistent (interrupted resync)    | it is target, bitmap
+//! 12  | same generation, no bits                                  | equal
+//! 13  | same generation, bits, one Outdated                       | it is target, bitmap
+//! 14  | same generation, bits, one Primary now                    | Primary is source, bitmap
+//! 15  | same generation, bits, one crashed as Primary             | survivor is source, bitmap; if the other
 //!     |                                                           | restarted too, the crashed one is
-//! 12  | same generation, bits, one still tracks the other         | the tracker is source, bitmap
-//! 13  | same generation, bits on one side only                    | that side is source, bitmap
-//! 14  | same generation, bits, nothing tells them apart           | lower node number is source, bitmap
-//! 15  | the peer's base is my generation: it went on without me   | peer is source, bitmap
-//! 16  | my generation is in the peer's history                    | peer is source, full
-//! 17  | histories meet, neither contains the other's end          | refuse: split brain
-//! 18  | nothing in common                                         | refuse: unrelated
-//! 19  | 17 or 18, but one side discards its data                  | it is target: bitmap if both track the
+//! 16  | same generation, bits, one still tracks the other         | the tracker is source, bitmap
+//! 17  | same generation, bits on one side only                    | that side is source, bitmap
+//! 18  | same generation, bits, nothing tells them apart           | lower node number is source, bitmap
+//! 19  | the peer's base is my generation: it went on without me   | peer is source, bitmap
+//! 20  | my generation is in the peer's history                    | peer is source, full
+//! 21  | histories meet, neither contains the other's end          | refuse: split brain
+//! 22  | nothing in common                                         | refuse: unrelated
+//! 23  | 21 or 22, but one side discards its data                  | it is target: bitmap if both track the
 //!     |                                                           | same base, else full
 //! ```
 //!
 //! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is never a
-//! target. Rule 8 and not "equal generations" alone: equal ids with bits set still resync those bits. Rule 19 may use
-//! the bitmaps if the bases are equal: each lists what differs from the one state that both once had, so where
-//! neither has a bit, both still have that. Where ancestry decides, nothing is discarded that it would keep.
+//! target. A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then
+//! neither equal generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal
+//! generations" alone: equal ids with bits set still resync those bits. Rule 23 may use the bitmaps if the bases are
+//! equal: each lists what differs from the one state that both once had, so where neither has a bit, both still have
+//! that. Where ancestry decides, nothing is discarded that it would keep.
 
 use crate::meta::superblock::{GenerationId, NodeId};
 use crate::wire::message::{DiskState, Refusal, Role, State};
@@ -67,13 +74,18 @@ pub enum Full {
     Fresh,
     /// The target was away for longer than the source's bitmap reaches back.
     Past,
+    /// The target was restored from an older image: its watermark is behind what the source had seen.
+    RolledBack,
     /// The target's data was discarded, and nothing tells what both still have in common.
     Discarded,
 }
 
 /// True if waiting does not help: only an operator can say whose data counts.
 pub fn needs_operator(reason: Refusal) -> bool {
-    matches!(reason, Refusal::SplitBrain | Refusal::Unrelated | Refusal::BothDiscard)
+    matches!(
+        reason,
+        Refusal::SplitBrain | Refusal::Unrelated | Refusal::BothDiscard | Refusal::RolledBack
+    )
 }
 
 /// One side of the comparison.
@@ -102,6 +114,7 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
         (None, None) => Verdict::Fresh,
         (Some(_), None) => Verdict::Source { full: Some(Full::Fresh) },
         (None, Some(_)) => Verdict::Target { full: Some(Full::Fresh) },
+        _ if is_back(mine, theirs) || is_back(theirs, mine) => rolled_back(mine, theirs),
         (Some(a), Some(b)) if a == b => same_generation(me, peer),
         (Some(a), Some(b)) => match by_ancestry(mine, a, theirs, b) {
             Verdict::Refuse(reason) => discarded(mine, theirs).unwrap_or(Verdict::Refuse(reason)),
@@ -124,10 +137,43 @@ fn one_disk(mine: &State, theirs: &State) -> Verdict {
     let (with, without) = if has_disk(mine) { (mine, theirs) } else { (theirs, mine) };
     let primary_lost_its_data = without.role == Role::Primary
         && (without.current != with.current || with.disk < DiskState::Consistent);
-    if primary_lost_its_data { Verdict::Refuse(Refusal::NoSource) } else { Verdict::OneDisk }
+    if primary_lost_its_data {
+        Verdict::Refuse(Refusal::NoSource)
+    } else if is_back(with, without) {
+        Verdict::Refuse(Refusal::RolledBack)
+    } else {
+        Verdict::OneDisk
+    }
 }
 
-/// Rule 19; `None` if nobody discards. Both do not: rule 2.
+/// `who` shows a watermark below what `by` was told to be durable there: its disk was restored from an older image.
+fn is_back(who: &State, by: &State) -> bool {
+    who.mark < by.peer_mark
+}
+
+/// Rules 6 to 9. The bitmaps say nothing of a disk that was put back: all is copied.
+fn rolled_back(mine: &State, theirs: &State) -> Verdict {
+    if mine.discard_my_data {
+        return Verdict::Target { full: Some(Full::RolledBack) };
+    }
+    if theirs.discard_my_data {
+        return Verdict::Source { full: Some(Full::RolledBack) };
+    }
+    let i_am_back = is_back(mine, theirs);
+    let (old, other) = if i_am_back { (mine, theirs) } else { (theirs, mine) };
+    let known = old.current.is_some_and(|id| {
+        other.current == Some(id) || other.base == Some(id) || other.history.contains(id)
+    });
+    if is_back(other, old) || !known || other.disk == DiskState::Inconsistent {
+        Verdict::Refuse(Refusal::RolledBack)
+    } else if i_am_back {
+        Verdict::Target { full: Some(Full::RolledBack) }
+    } else {
+        Verdict::Source { full: Some(Full::RolledBack) }
+    }
+}
+
+/// Rule 23; `None` if nobody discards. Both do not: rule 2.
 fn discarded(mine: &State, theirs: &State) -> Option<Verdict> {
     let one_base = mine.base.is_some() && mine.base == theirs.base;
     let full = if one_base { None } else { Some(Full::Discarded) };
@@ -138,7 +184,7 @@ fn discarded(mine: &State, theirs: &State) -> Option<Verdict> {
     }
 }
 
-/// Rules 6 to 14.
+/// Rules 10 to 18.
 fn same_generation(me: Side<'_>, peer: Side<'_>) -> Verdict {
     let (mine, theirs) = (me.state, peer.state);
     let source = Verdict::Source { full: None };
@@ -172,7 +218,7 @@ fn same_generation(me: Side<'_>, peer: Side<'_>) -> Verdict {
         .unwrap_or(if me.node < peer.node { source } else { target })
 }
 
-/// Rules 15 to 18.
+/// Rules 19 to 22.
 fn by_ancestry(mine: &State, a: GenerationId, theirs: &State, b: GenerationId) -> Verdict {
     let i_am_base = theirs.base == Some(a);
     let peer_is_base = mine.base == Some(b);
@@ -229,7 +275,9 @@ mod tests {
             Just(DiskState::UpToDate)
         ];
         let flags = any::<(bool, bool, bool, bool, bool)>();
-        (id(), id(), proptest::collection::vec(0u128..5, 0..3), disk, 0u64..3, flags).prop_map(
+        let marks = (2u64..4, 0u64..4);
+        let past = proptest::collection::vec(0u128..5, 0..3);
+        (id(), id(), past, disk, 0u64..3, flags, marks).prop_map(
             |(
                 current,
                 base,
@@ -237,6 +285,7 @@ mod tests {
                 disk,
                 dirty_blocks,
                 (primary, crashed, survivor, po, discard),
+                (mark, peer_mark),
             )| {
                 let mut history = History::default();
                 past.into_iter().for_each(|id| history.push(GenerationId(id)));
@@ -251,6 +300,8 @@ mod tests {
                     survivor,
                     peer_outdated: po,
                     discard_my_data: discard,
+                    mark,
+                    peer_mark,
                 }
             },
         )
@@ -275,13 +326,148 @@ mod tests {
         fn bits_are_never_dropped(a in any_state(), b in any_state()) {
             let (one, two) = (Side { node: NodeId(0), state: &a }, Side { node: NodeId(1), state: &b });
             match verdict(one, two) {
-                Verdict::Equal => prop_assert_eq!(a.dirty_blocks + b.dirty_blocks, 0),
+                Verdict::Equal => {
+                    prop_assert_eq!(a.dirty_blocks + b.dirty_blocks, 0);
+                    prop_assert!(a.mark >= b.peer_mark && b.mark >= a.peer_mark);
+                }
+                Verdict::Source { full: None } => {
+                    prop_assert!(a.mark >= b.peer_mark && b.mark >= a.peer_mark);
+                }
                 Verdict::Target { .. } => {
                     prop_assert!(a.role == Role::Secondary || a.disk == DiskState::Inconsistent);
                     prop_assert!(b.disk >= DiskState::Consistent);
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// What two nodes say, and what comes of it: (current, base, history, disk) of each, and the marks.
+    #[test]
+    fn conflicts_are_decided_as_the_table_says() {
+        use DiskState::{Consistent as Co, Inconsistent as In, Outdated as Ou, UpToDate as Up};
+        let state =
+            |current: u128, base: u128, past: &[u128], disk, discard_my_data, marks: (u64, u64)| {
+                let mut history = History::default();
+                past.iter().for_each(|id| history.push(GenerationId(*id)));
+                State {
+                    current: (current > 0).then_some(GenerationId(current)),
+                    base: (base > 0).then_some(GenerationId(base)),
+                    history,
+                    disk,
+                    role: Role::Secondary,
+                    dirty_blocks: 1,
+                    crashed: false,
+                    survivor: false,
+                    peer_outdated: false,
+                    discard_my_data,
+                    mark: marks.0,
+                    peer_mark: marks.1,
+                }
+            };
+        let target = |full| Verdict::Target { full };
+        let refuse = Verdict::Refuse;
+        let even = (5, 5);
+        let cases = [
+            // Split brain and unrelated data, with and without a decision.
+            (
+                state(2, 1, &[1], Up, false, even),
+                state(3, 1, &[1], Up, false, even),
+                refuse(Refusal::SplitBrain),
+            ),
+            (
+                state(2, 1, &[1], Up, true, even),
+                state(3, 1, &[1], Up, true, even),
+                refuse(Refusal::BothDiscard),
+            ),
+            (state(2, 1, &[1], Up, true, even), state(3, 1, &[1], Up, false, even), target(None)),
+            (
+                state(2, 0, &[1], Up, true, even),
+                state(3, 0, &[1], Up, false, even),
+                target(Some(Full::Discarded)),
+            ),
+            (
+                state(2, 1, &[1], Up, true, even),
+                state(3, 4, &[1], Up, false, even),
+                target(Some(Full::Discarded)),
+            ),
+            (
+                state(2, 1, &[1], Up, true, even),
+                state(9, 8, &[8], Up, false, even),
+                target(Some(Full::Discarded)),
+            ),
+            (
+                state(2, 1, &[1], Up, true, even),
+                state(3, 1, &[1], In, false, even),
+                refuse(Refusal::NoSource),
+            ),
+            (
+                state(2, 1, &[1], Up, true, even),
+                state(1, 0, &[], Co, false, even),
+                Verdict::Source { full: None },
+            ),
+            // An invalid disk.
+            (
+                state(0, 0, &[], In, false, even),
+                state(3, 1, &[1], Up, false, even),
+                target(Some(Full::Fresh)),
+            ),
+            // A disk that was put back: mark 3, and the other was told of 5.
+            (
+                state(1, 0, &[], Co, false, (3, 5)),
+                state(1, 0, &[], Co, false, even),
+                target(Some(Full::RolledBack)),
+            ),
+            (
+                state(1, 0, &[], Co, false, (3, 5)),
+                state(2, 1, &[], Up, false, even),
+                target(Some(Full::RolledBack)),
+            ),
+            (
+                state(1, 0, &[], Co, false, (3, 5)),
+                state(4, 0, &[2, 1], Up, false, even),
+                target(Some(Full::RolledBack)),
+            ),
+            (
+                state(2, 0, &[1], In, false, (3, 5)),
+                state(2, 0, &[1], Up, false, even),
+                target(Some(Full::RolledBack)),
+            ),
+            (
+                state(1, 0, &[], Co, false, (3, 5)),
+                state(1, 0, &[], Ou, false, even),
+                refuse(Refusal::SourceOutdated),
+            ),
+            (
+                state(1, 0, &[], Co, false, (3, 5)),
+                state(1, 0, &[], In, false, even),
+                refuse(Refusal::RolledBack),
+            ),
+            (
+                state(2, 1, &[1], Up, false, (3, 5)),
+                state(1, 0, &[], Co, false, even),
+                refuse(Refusal::RolledBack),
+            ),
+            (
+                state(1, 0, &[], Co, false, (3, 5)),
+                state(1, 0, &[], Co, false, (3, 5)),
+                refuse(Refusal::RolledBack),
+            ),
+            (
+                state(1, 0, &[], Co, true, even),
+                state(1, 0, &[], Co, false, (3, 5)),
+                target(Some(Full::RolledBack)),
+            ),
+            (
+                state(0, 0, &[], In, false, (0, 0)),
+                state(1, 0, &[], Up, false, even),
+                target(Some(Full::Fresh)),
+            ),
+        ];
+        for (at, (mine, theirs, expected)) in cases.iter().enumerate() {
+            let me = Side { node: NodeId(1), state: mine };
+            let peer = Side { node: NodeId(0), state: theirs };
+            assert_eq!(verdict(me, peer), *expected, "case {at}");
         }
     }
 }

@@ -499,12 +499,14 @@ impl Replica {
         self.set_size(agreed);
         match found {
             Verdict::Equal => {
+                self.sb.peer_mark = peer.mark;
                 self.sb.outdated = false;
                 self.sb.peer_outdated = false;
                 self.sb.crashed = false;
                 self.sb.base = None;
             }
             Verdict::Source { .. } => {
+                self.sb.peer_mark = self.sb.peer_mark.max(peer.mark);
                 self.sb.peer_outdated = true;
                 self.flush_for_start();
             }
@@ -618,6 +620,7 @@ impl Replica {
             self.link.lost_primary = Some(self.now);
         }
         self.link.end();
+        self.watermark.forget();
         self.ops.forget(|owner| matches!(owner, Owner::Peer(_) | Owner::FlushPeer));
         self.unstable_becomes_dirty();
         self.alone.forget_owner();

@@ -45,6 +45,7 @@ mod resync;
 mod role;
 mod settle;
 pub mod snapshot;
+mod watermark;
 
 use crate::limits::{AL_RING_BLOCKS, AL_SLOTS, PAGE_BIT_BYTES, REQUESTS_MAX};
 use crate::meta::layout::Layout;
@@ -66,6 +67,7 @@ use resync::Resync;
 use role::RoleChange;
 pub use snapshot::{Connection, Replication, Snapshot, StandAlone, Suspended};
 use std::collections::VecDeque;
+use watermark::Watermark;
 
 /// What an operator may tune.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +137,7 @@ pub struct Replica {
     resync: Resync,
     role_change: RoleChange,
     orders: Orders,
+    watermark: Watermark,
     actions: VecDeque<Action>,
     next_tick: Option<Tick>,
     counters: Counters,
@@ -200,6 +203,7 @@ impl Replica {
             resync: Resync::new(),
             role_change: RoleChange::default(),
             orders: Orders::default(),
+            watermark: Watermark::default(),
             actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
             next_tick: None,
             counters: Counters::default(),
@@ -297,6 +301,7 @@ impl Replica {
             self.pump_flush();
             self.pump_resync();
             self.pump_requests();
+            self.pump_watermark();
             self.pump_meta();
             // A step of metadata that had nothing to write is durable at once, and somebody may wait for it.
             if self.meta.durable() == before {
@@ -342,6 +347,8 @@ impl Replica {
             survivor: self.link.was_up(),
             peer_outdated: self.sb.peer_outdated,
             discard_my_data: self.orders.discard_my_data(),
+            mark: self.sb.mark,
+            peer_mark: self.sb.peer_mark,
         }
     }
 
@@ -434,6 +441,8 @@ enum Owner {
         id: u64,
         /// The connection it came on.
         conn: ConnId,
+        /// The watermark is raised after it.
+        mark: bool,
     },
     /// The flush at the end of a resync, at the target.
     FlushForEnd,

@@ -156,7 +156,8 @@ impl Replica {
         self.resync.rest_until = self.now;
         self.resync.total_blocks = self.dirty.count();
         self.resync.began = self.now;
-        self.notify(Notice::ResyncStarted { source, blocks: self.dirty.count() });
+        let full = self.full_resync();
+        self.notify(Notice::ResyncStarted { source, blocks: self.dirty.count(), full });
     }
 
     /// The connection or a disk is gone. Marked blocks stay marked.
@@ -280,6 +281,7 @@ impl Replica {
             match outcome {
                 Outcome::Done => {
                     self.resync.copied.push(span);
+                    self.watermark.data_was_written();
                     self.counters.resynced_bytes += span.bytes();
                 }
                 Outcome::Skipped => self.resync.rest(self.now.plus_ms(SKIPPED_PAUSE_MS)),

@@ -54,6 +54,7 @@ impl Replica {
     fn settle_write(&mut self, at: u32, id: FrontId, request: Request) {
         match (request.local, request.peer) {
             (Leg::Done, Leg::Done) if self.link.is_up() && self.link.peer_has_disk() => {
+                self.watermark.data_was_written();
                 if !request.kind.is_fua() && request.pinned {
                     self.activity.mark_unstable(request.span);
                 }

@@ -4,6 +4,7 @@ use super::{Counters, Replica};
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::Superblock;
 use crate::replica::event::Tick;
+use crate::replica::generation::{Full, Verdict};
 use crate::wire::message::{DiskState, Refusal, Role};
 
 /// The state of the connection, in the field's terms.
@@ -79,6 +80,8 @@ pub struct Snapshot {
     pub out_of_sync_bytes: u64,
     /// Blocks to copy when the resync began, in bytes.
     pub resync_total_bytes: u64,
+    /// Why the resync that runs copies everything; `None` if it does not, or none runs.
+    pub full_resync: Option<Full>,
     /// When the resync began.
     pub resync_began: Tick,
     /// Slots of the activity log in use.
@@ -137,6 +140,7 @@ impl Replica {
                 None => self.sectors * SECTOR_BYTES, // never written: nothing is known to be equal
             },
             resync_total_bytes: self.resync.total_blocks * BLOCK_BYTES,
+            full_resync: self.full_resync(),
             resync_began: self.resync.began,
             al_active: self.activity.active(),
             al_slots: self.settings.al_slots,
@@ -165,6 +169,18 @@ impl Replica {
             None => Connection::Connecting,
             Some(_) if self.link.is_up() => Connection::Connected,
             Some(_) => Connection::Greeting,
+        }
+    }
+
+    /// Why the resync that runs copies everything.
+    pub(super) fn full_resync(&self) -> Option<Full> {
+        match self.link.verdict {
+            Some(Verdict::Source { full } | Verdict::Target { full })
+                if self.resync.is_active() =>
+            {
+                full
+            }
+            _ => None,
         }
     }
 

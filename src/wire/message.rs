@@ -96,6 +96,10 @@ pub struct State {
     pub peer_outdated: bool,
     /// The sender's operator declares its changes void, should the two have gone different ways.
     pub discard_my_data: bool,
+    /// The watermark of the sender's disk; it is durable there.
+    pub mark: u64,
+    /// The highest watermark of the receiver's disk that the sender was told of.
+    pub peer_mark: u64,
 }
 
 /// Why a node refuses to go on with a connection. Each is explained to the operator on both nodes.
@@ -125,6 +129,8 @@ pub enum Refusal {
     NoSource,
     /// Each side's operator declared its own changes void: nobody is left to copy from.
     BothDiscard,
+    /// A disk was restored from an older image, and the other cannot simply be copied over it.
+    RolledBack,
 }
 
 /// How a write without payload is meant.
@@ -206,6 +212,8 @@ pub enum Message {
     Flush {
         /// Names the request.
         id: u64,
+        /// And raise the watermark after it.
+        mark: bool,
     },
     /// Answer to `Flush`.
     FlushAck {
@@ -283,6 +291,13 @@ pub enum Message {
     Bye {
         /// I have recorded durably that my data is outdated: you may go on alone.
         outdated: bool,
+    },
+    /// My watermark was raised, durably.
+    Mark {
+        /// To this.
+        mark: u64,
+        /// Raise yours, too.
+        more: bool,
     },
     /// Are you there?
     Ping,

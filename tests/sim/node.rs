@@ -128,6 +128,8 @@ impl Node {
             primary: false,
             crashed: false,
             instance: 0,
+            mark: 0,
+            peer_mark: 0,
         };
         let garbage = if plan.fresh { 0x8000_0000 | (id as u32) << 24 } else { 0 };
         let value = |at: usize| if garbage > 0 { garbage | at as u32 } else { 0 };
