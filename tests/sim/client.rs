@@ -271,7 +271,7 @@ impl World {
             }
             FrontOp::Flush if ok => {
                 self.register.flushed(pending.invoked, oldest);
-                self.oracle_flush_done(node);
+                self.oracle_flush_done(node, pending.invoked);
             }
             FrontOp::Read { .. } | FrontOp::Flush => {}
         }

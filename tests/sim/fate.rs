@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Invalidate { node: usize, peer: bool },
     /// An operator makes a second Primary while the network is down.
     Split { apart: u64 },
+    /// A node loses its power and comes back with an older image of its disk.
+    Restore { node: usize, length: u64 },
     /// An operation of the disk fails, after some that do not.
     DiskError { node: usize, what: DiskPart, skip: u64 },
 }
@@ -62,6 +64,7 @@ enum Kind {
     Disconnect,
     Invalidate,
     Split,
+    Restore,
     DiskError(DiskPart),
 }
 
@@ -81,6 +84,7 @@ impl Kind {
             (faults.disconnect, Kind::Disconnect),
             (faults.invalidate, Kind::Invalidate),
             (faults.split, Kind::Split),
+            (faults.restore, Kind::Restore),
             (faults.data_error, Kind::DiskError(DiskPart::Data)),
             (faults.flush_error, Kind::DiskError(DiskPart::Flush)),
             (faults.meta_error, Kind::DiskError(DiskPart::Metadata)),
@@ -166,6 +170,7 @@ impl World {
             Kind::Disconnect => Fault::Disconnect { node },
             Kind::Invalidate => Fault::Invalidate { node, peer: self.rng.chance(30) },
             Kind::Split => Fault::Split { apart: length },
+            Kind::Restore => Fault::Restore { node, length },
             Kind::DiskError(what) => {
                 Fault::DiskError { node, what, skip: self.rng.pick(&[0, 0, 1, 5, 30]) }
             }
@@ -206,6 +211,10 @@ impl World {
             Fault::Switch => self.switch_over(),
             Fault::Disconnect { node } => self.command(node, Command::Disconnect),
             Fault::Invalidate { node, peer } => self.invalidate(node, peer),
+            Fault::Restore { node, length } => {
+                self.crash(node, true, length);
+                self.restore(node);
+            }
             Fault::Split { apart } => {
                 self.net.parted_until = self.net.parted_until.max(self.now + apart);
                 self.cut(false);

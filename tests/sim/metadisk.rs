@@ -14,6 +14,8 @@ use rblk::replica::event::MetaBlock;
 use std::collections::BTreeMap;
 
 type Block = Box<[u8; META_BLOCK_BYTES]>;
+/// All metadata blocks, by address.
+pub(crate) type Blocks = BTreeMap<u64, Block>;
 type Bits = Box<[u8; PAGE_BIT_BYTES]>;
 
 /// What a block says.
@@ -99,6 +101,16 @@ impl MetaDisk {
         };
         meta.read_again();
         meta
+    }
+
+    pub(crate) fn copy(&self) -> Blocks {
+        self.blocks.clone()
+    }
+
+    pub(crate) fn restore(&mut self, blocks: Blocks) {
+        assert!(self.in_flight.is_empty(), "a disk is restored while nobody uses it");
+        self.blocks = blocks;
+        self.read_again();
     }
 
     /// A block as a daemon reads it.

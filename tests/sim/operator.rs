@@ -1,5 +1,6 @@
 //! Who runs the two nodes: a cluster manager that wants one Primary, and an operator with odd ideas. Fate is `fate.rs`.
 
+use crate::disk::Image;
 use crate::net::pause_length;
 use crate::node::Fact;
 use crate::plan::Plan;
@@ -24,6 +25,8 @@ pub(crate) struct Operator {
     pub(crate) prefer: usize,
     /// Until then he would make a second Primary, if he could.
     pub(crate) folly_until: u64,
+    /// An older copy of each disk.
+    images: [Option<Image>; 2],
     pub(crate) healing_since: u64,
     /// It only heals when told to; scenarios act by themselves.
     pub(crate) idle: bool,
@@ -38,6 +41,7 @@ impl Operator {
             asked: None,
             prefer: 0,
             folly_until: 0,
+            images: [None, None],
             healing_since: 0,
             idle: false,
             last_reply: None,
@@ -54,6 +58,7 @@ impl World {
         for node in [0, 1] {
             self.replace_disk(node);
         }
+        self.copy_disk();
         if self.healing {
             self.heal_more();
         }
@@ -99,7 +104,7 @@ impl World {
             Command::Connect { discard_my_data: false },
         ]);
         self.sums.count("nonsense commands");
-        if self.oracle.victim != Some(node) {
+        if !self.oracle.is_void(node) && self.oracle.victim != Some(node) {
             self.command(node, command);
         }
     }
@@ -130,7 +135,8 @@ impl World {
         if !self.healing && !self.rng.chance(15) {
             return false;
         }
-        let discard = self.oracle.victim == Some(node) && (self.healing || self.rng.chance(80));
+        let void = self.oracle.victim == Some(node) || self.oracle.is_void(node);
+        let discard = void && (self.healing || self.rng.chance(80));
         self.command(node, Command::Connect { discard_my_data: discard });
         true
     }
@@ -140,7 +146,9 @@ impl World {
         if self.rng.chance(30) {
             self.operator.prefer = self.rng.below(2) as usize;
         }
-        let node = self.oracle.victim.map_or(self.operator.prefer, |victim| 1 - victim);
+        // A disk that is void may say that it is UpToDate: whoever restored it knows better.
+        let prefer = self.operator.prefer;
+        let node = if self.oracle.is_void(prefer) { 1 - prefer } else { prefer };
         let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
         let both_run = self.nodes.iter().all(|node| node.is_running());
         // A first Primary on the larger disk would fix a size that the other cannot have.
@@ -277,6 +285,34 @@ impl World {
         let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(keeper);
         if holds && self.register.admits_all(&disk.current) {
             self.command(node, Command::Invalidate { peer });
+        }
+    }
+
+    /// A copy of a disk is made now and then.
+    fn copy_disk(&mut self) {
+        if self.plan.faults.restore && self.rng.chance(5) {
+            let node = self.rng.below(2) as usize;
+            self.operator.images[node] = Some(self.nodes[node].disk.image());
+        }
+    }
+
+    /// A disk is put back to what it was, while the other holds all that was acknowledged. Only if a watermark was
+    /// raised and recorded at the peer since the copy was made: within that second the nodes cannot tell, and say so.
+    pub(crate) fn restore(&mut self, node: usize) {
+        let (own, keeper) = (&self.nodes[node].disk.meta, &self.nodes[1 - node].disk);
+        let sb = &keeper.meta.superblock;
+        let newest = own.superblock.base.is_some() || own.superblock.peer_outdated;
+        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(1 - node) && !newest;
+        let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
+        let Some(image) = self.operator.images[node].take_if(|image| image.mark < sb.peer_mark)
+        else {
+            return;
+        };
+        if holds && !split && self.register.admits_all(&keeper.current) {
+            self.sums.count("restored disks");
+            self.note(Some(node), || format!("! restored to an image with mark {}", image.mark));
+            self.nodes[node].disk.restore(image);
+            self.oracle_restored(node);
         }
     }
 

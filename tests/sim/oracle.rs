@@ -8,6 +8,7 @@
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | told | each message: what it says of metadata is on disk |
+//! | restored | each step: a disk that was put back takes part only once all of it is marked |
 //! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
 //! | blame | each fact: a disk that was given no fault, and is only slow, is not given up |
 //!
@@ -55,6 +56,10 @@ pub(crate) struct Oracle {
     powerless_at: [u64; 2],
     /// What this disk holds is nothing any more, until a resync of it has ended.
     void: [bool; 2],
+    /// This disk was put back to an older image with this mark, and nobody has noticed yet.
+    restored: [Option<u64>; 2],
+    /// The event at which each disk was last put back.
+    restored_at: [u64; 2],
     /// This node was made Primary beside a Primary: it goes its own way from the next durable generation on, and an
     /// operator has decided already that this way will be lost.
     pub(crate) victim: Option<usize>,
@@ -78,6 +83,8 @@ impl Oracle {
             fragile: None,
             powerless_at: [0; 2],
             void: [false; 2],
+            restored: [None; 2],
+            restored_at: [0; 2],
             victim: None,
         }
     }
@@ -118,7 +125,14 @@ impl World {
         let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
         let mut suspects = std::mem::take(&mut self.oracle.suspects);
         suspects.retain(|block| self.oracle.compared[*block as usize] != Compared::Same);
-        if !fresh {
+        for node in [0, 1] {
+            let alive = self.nodes[node].is_running();
+            let takes_part = alive && self.nodes[node].seen.1 == Connection::Connected;
+            let unnoticed = self.oracle.restored[node].is_some();
+            assert!(!(takes_part && unnoticed), "oracle restored: node {node} takes part");
+        }
+        // Until it is noticed, nobody knows how a disk that was put back differs.
+        if !fresh && self.oracle.restored == [None; 2] {
             // What was recorded still is unless a record shrank; now and then all is looked at in any case.
             let grounds = [0, 1].map(|node: usize| self.nodes[node].grounds());
             let all = grounds != std::mem::replace(&mut self.oracle.grounds, grounds);
@@ -196,18 +210,24 @@ impl World {
         let mut has = [has(&self.nodes[0]), has(&self.nodes[1])];
         // A disk that accepted it may have lost it to a power cut before the other's answer.
         has[1 - node] |= !fua && self.oracle.powerless_at[1 - node] > since;
+        // And one that was put back may have had it on stable media before.
+        has[1 - node] |= self.oracle.restored_at[1 - node] > since;
         if has != [true, true] {
             self.vouched(node, has, "a write");
         }
     }
 
-    /// A client's flush is about to be answered.
-    pub(crate) fn oracle_flush_done(&mut self, node: usize) {
+    /// A client's flush, invoked at event `since`, is about to be answered.
+    pub(crate) fn oracle_flush_done(&mut self, node: usize, since: u64) {
         let has = |node: &Node| {
             let mut sectors = node.disk.stable.iter().enumerate();
             sectors.all(|(at, value)| self.register.is_durable(at, *value))
         };
-        let has = [has(&self.nodes[0]), has(&self.nodes[1])];
+        let mut has = [has(&self.nodes[0]), has(&self.nodes[1])];
+        // A flush that finds nothing written since the peer parted is answered without a record: the peer has it all on
+        // stable media. That its disk was put back behind everybody's back is known to nobody before they meet.
+        let peer = 1 - node;
+        has[peer] |= self.oracle.restored_at[peer] > since || self.oracle.restored[peer].is_some();
         if has != [true, true] {
             self.vouched(node, has, "a flush");
         }
@@ -235,6 +255,8 @@ impl World {
     /// A superblock of `node` has become durable.
     pub(crate) fn oracle_superblock(&mut self, node: usize) {
         let sb = &self.nodes[node].disk.meta.superblock;
+        let noticed = |mark: u64| sb.current.is_none() || (!sb.consistent && sb.mark > mark);
+        self.oracle.restored[node] = self.oracle.restored[node].filter(|mark| !noticed(*mark));
         let (old, was_consistent) = self.oracle.last[node];
         let now = (sb.current, sb.consistent);
         if now == (old, was_consistent) {
@@ -262,6 +284,15 @@ impl World {
             assert!(descends, "oracle lineage: {old:?} is overwritten by {new:?}, no descendant");
             assert!(!self.oracle.void[1 - node], "oracle void: node {node} is overwritten from it");
         }
+    }
+
+    /// The disk of `node` was put back to an older image.
+    pub(crate) fn oracle_restored(&mut self, node: usize) {
+        let sb = &self.nodes[node].disk.meta.superblock;
+        self.oracle.last[node] = (sb.current, sb.consistent);
+        self.oracle.restored[node] = Some(sb.mark);
+        self.oracle.restored_at[node] = self.step;
+        self.declare_void(node, false);
     }
 
     /// Nothing of what the disk of `node` holds may be used any more. With `noise` that is put to the test.

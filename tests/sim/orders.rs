@@ -1,9 +1,11 @@
 //! What operators are promised when they take nodes apart, together again, or give data up.
 
+use crate::disk::Image;
 use crate::fate::DiskPart;
 use crate::story::Story;
 use rblk::limits::EXTENT_BLOCKS;
 use rblk::replica::event::{Command, CommandError, FrontResult};
+use rblk::replica::generation::Full;
 use rblk::replica::{Connection, StandAlone};
 use rblk::wire::message::{DiskState, Refusal};
 
@@ -28,6 +30,17 @@ impl Story {
         self.until("it is written", |story| story.world.scribbles_pending() == 0);
         assert_eq!(self.command(1, Command::Demote), Ok(()));
         self.until("both stand alone", |story| story.alone(0) && story.alone(1));
+    }
+
+    /// Copies the disk of `node` now; later puts it back.
+    fn image(&self, node: usize) -> Image {
+        self.world.nodes[node].disk.image()
+    }
+
+    fn put_back(&mut self, node: usize, image: Image) {
+        self.kill(node, true);
+        self.world.nodes[node].disk.restore(image);
+        self.world.oracle_restored(node);
     }
 
     fn alone(&self, node: usize) -> bool {
@@ -294,5 +307,111 @@ fn the_newest_data_is_not_invalidated() {
     story.order(1, CONNECT);
     story.heal();
     assert_eq!(story.copied(0), blocks);
+    story.ends_well();
+}
+
+#[test]
+fn a_restored_secondary_is_copied_whole() {
+    let mut story = Story::with_primary();
+    let blocks = story.state(0).sectors / 8;
+    let block = story.block_in(4);
+    story.write(0, block, 4);
+    story.rest(3_000);
+    let image = story.image(1);
+    story.write(0, block + 2, 4);
+    story.flush(0);
+    story.rest(3_000);
+    let before = story.generation(1);
+    story.put_back(1, image);
+    assert_eq!(story.generation(1), before, "by its generation it is the same");
+    for _ in 0..4 {
+        story.kill(1, false); // restarts make it look no newer
+        story.start(1);
+        story.rest(100);
+    }
+    story.until("the link is back", Story::connected);
+    assert_eq!(story.state(1).full_resync, Some(Full::RolledBack));
+    assert_eq!(story.state(0).full_resync, Some(Full::RolledBack));
+    story.heal();
+    assert_eq!(story.copied(0), blocks);
+    story.ends_well();
+}
+
+#[test]
+fn a_restored_primary_is_copied_from_its_peer() {
+    let mut story = Story::with_primary();
+    let blocks = story.state(0).sectors / 8;
+    let block = story.block_in(4);
+    story.write(0, block, 4);
+    story.rest(3_000);
+    let image = story.image(0);
+    story.write(0, block + 2, 4);
+    story.flush(0);
+    story.rest(3_000);
+    story.kill(1, true); // so that nobody survives who could be believed for that
+    story.put_back(0, image);
+    story.start(1);
+    story.start(0);
+    story.heal();
+    assert_eq!(story.copied(1), blocks);
+    assert_eq!(story.promote(0, false), Ok(()));
+    assert_eq!(story.read(0, block, 6), FrontResult::Done);
+    story.ends_well();
+}
+
+#[test]
+fn a_restored_disk_that_went_its_own_way_is_no_source() {
+    let mut story = Story::with_primary();
+    let blocks = story.state(0).sectors / 8;
+    let block = story.block_in(4);
+    story.write(0, block, 4);
+    story.rest(3_000);
+    let image = story.image(1);
+    story.write(0, block + 2, 4);
+    story.flush(0);
+    story.rest(3_000);
+    story.put_back(1, image);
+    story.kill(0, true);
+    story.start(1);
+    story.world.oracle.victim = Some(1);
+    assert_eq!(story.promote(1, true), Ok(()));
+    story.world.scribble(1, block);
+    story.until("it is written", |story| story.world.scribbles_pending() == 0);
+    assert_eq!(story.command(1, Command::Demote), Ok(()));
+    story.start(0);
+    story.until("both stand alone", |story| story.alone(0) && story.alone(1));
+    let why = Some(StandAlone::Refused(Refusal::RolledBack));
+    assert_eq!(story.state(0).stand_alone, why, "its base is the other's generation, and yet");
+    story.order(1, DISCARD);
+    story.order(0, CONNECT);
+    story.heal();
+    assert_eq!(story.copied(0), blocks);
+    assert_eq!(story.promote(0, false), Ok(()));
+    assert_eq!(story.read(0, block, 6), FrontResult::Done);
+    story.ends_well();
+}
+
+#[test]
+fn crashes_and_flaps_raise_no_alarm() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(4);
+    for turn in 0..12 {
+        story.write(0, block + turn, 4);
+        story.flush(0);
+        story.rest(300 * turn);
+        match turn % 3 {
+            0 => story.cut(100),
+            1 => story.kill(1, true),
+            _ => story.kill(0, true),
+        }
+        for node in [0, 1] {
+            story.start(node);
+        }
+        story.until("the link is back", Story::connected);
+        let full = [0, 1].map(|node| story.state(node).full_resync);
+        assert_eq!(full, [None, None]);
+        story.heal();
+        let _ = story.promote(0, false);
+    }
     story.ends_well();
 }

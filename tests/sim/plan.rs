@@ -61,6 +61,7 @@ pub(crate) struct Faults {
     pub(crate) disconnect: bool,
     pub(crate) invalidate: bool,
     pub(crate) split: bool,
+    pub(crate) restore: bool,
 }
 
 impl Faults {
@@ -93,6 +94,7 @@ impl Faults {
             disconnect: on(),
             invalidate: on(),
             split: on(),
+            restore: on(),
         }
     }
 }

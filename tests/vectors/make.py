@@ -235,7 +235,7 @@ def hostile_frames(out):
 def invalid_frames(out):
     out.section("Right checksums, wrong values")
     invalid, unused = "! The message is invalid: ", "! The message is invalid: bits that it does not use are set"
-    for kind in (0, 29, 255):
+    for kind in (0, 30, 255):
         out.add(f"type {kind}", frame(kind), f"! No message has type {kind}")
     out.add("flag of 2", frame("Bye", flag=2), invalid + "its flag is neither 0 nor 1")
     out.add("refusal 0", frame("Refuse"), invalid + "no refusal has its code")
