@@ -342,132 +342,82 @@ mod tests {
         }
     }
 
-    /// What two nodes say, and what comes of it: (current, base, history, disk) of each, and the marks.
-    #[test]
-    fn conflicts_are_decided_as_the_table_says() {
-        use DiskState::{Consistent as Co, Inconsistent as In, Outdated as Ou, UpToDate as Up};
-        let state =
-            |current: u128, base: u128, past: &[u128], disk, discard_my_data, marks: (u64, u64)| {
-                let mut history = History::default();
-                past.iter().for_each(|id| history.push(GenerationId(*id)));
-                State {
-                    current: (current > 0).then_some(GenerationId(current)),
-                    base: (base > 0).then_some(GenerationId(base)),
-                    history,
-                    disk,
-                    role: Role::Secondary,
-                    dirty_blocks: 1,
-                    crashed: false,
-                    survivor: false,
-                    peer_outdated: false,
-                    discard_my_data,
-                    mark: marks.0,
-                    peer_mark: marks.1,
-                }
-            };
-        let target = |full| Verdict::Target { full };
-        let refuse = Verdict::Refuse;
-        let even = (5, 5);
-        let cases = [
-            // Split brain and unrelated data, with and without a decision.
-            (
-                state(2, 1, &[1], Up, false, even),
-                state(3, 1, &[1], Up, false, even),
-                refuse(Refusal::SplitBrain),
-            ),
-            (
-                state(2, 1, &[1], Up, true, even),
-                state(3, 1, &[1], Up, true, even),
-                refuse(Refusal::BothDiscard),
-            ),
-            (state(2, 1, &[1], Up, true, even), state(3, 1, &[1], Up, false, even), target(None)),
-            (
-                state(2, 0, &[1], Up, true, even),
-                state(3, 0, &[1], Up, false, even),
-                target(Some(Full::Discarded)),
-            ),
-            (
-                state(2, 1, &[1], Up, true, even),
-                state(3, 4, &[1], Up, false, even),
-                target(Some(Full::Discarded)),
-            ),
-            (
-                state(2, 1, &[1], Up, true, even),
-                state(9, 8, &[8], Up, false, even),
-                target(Some(Full::Discarded)),
-            ),
-            (
-                state(2, 1, &[1], Up, true, even),
-                state(3, 1, &[1], In, false, even),
-                refuse(Refusal::NoSource),
-            ),
-            (
-                state(2, 1, &[1], Up, true, even),
-                state(1, 0, &[], Co, false, even),
-                Verdict::Source { full: None },
-            ),
-            // An invalid disk.
-            (
-                state(0, 0, &[], In, false, even),
-                state(3, 1, &[1], Up, false, even),
-                target(Some(Full::Fresh)),
-            ),
-            // A disk that was put back: mark 3, and the other was told of 5.
-            (
-                state(1, 0, &[], Co, false, (3, 5)),
-                state(1, 0, &[], Co, false, even),
-                target(Some(Full::RolledBack)),
-            ),
-            (
-                state(1, 0, &[], Co, false, (3, 5)),
-                state(2, 1, &[], Up, false, even),
-                target(Some(Full::RolledBack)),
-            ),
-            (
-                state(1, 0, &[], Co, false, (3, 5)),
-                state(4, 0, &[2, 1], Up, false, even),
-                target(Some(Full::RolledBack)),
-            ),
-            (
-                state(2, 0, &[1], In, false, (3, 5)),
-                state(2, 0, &[1], Up, false, even),
-                target(Some(Full::RolledBack)),
-            ),
-            (
-                state(1, 0, &[], Co, false, (3, 5)),
-                state(1, 0, &[], Ou, false, even),
-                refuse(Refusal::SourceOutdated),
-            ),
-            (
-                state(1, 0, &[], Co, false, (3, 5)),
-                state(1, 0, &[], In, false, even),
-                refuse(Refusal::RolledBack),
-            ),
-            (
-                state(2, 1, &[1], Up, false, (3, 5)),
-                state(1, 0, &[], Co, false, even),
-                refuse(Refusal::RolledBack),
-            ),
-            (
-                state(1, 0, &[], Co, false, (3, 5)),
-                state(1, 0, &[], Co, false, (3, 5)),
-                refuse(Refusal::RolledBack),
-            ),
-            (
-                state(1, 0, &[], Co, true, even),
-                state(1, 0, &[], Co, false, (3, 5)),
-                target(Some(Full::RolledBack)),
-            ),
-            (
-                state(0, 0, &[], In, false, (0, 0)),
-                state(1, 0, &[], Up, false, even),
-                target(Some(Full::Fresh)),
-            ),
-        ];
-        for (at, (mine, theirs, expected)) in cases.iter().enumerate() {
-            let me = Side { node: NodeId(1), state: mine };
-            let peer = Side { node: NodeId(0), state: theirs };
-            assert_eq!(verdict(me, peer), *expected, "case {at}");
+    /// What a Secondary says of itself: its generations, 0 for none.
+    fn said(current: u128, base: u128, past: &[u128], disk: DiskState) -> State {
+        let mut history = History::default();
+        past.iter().for_each(|id| history.push(GenerationId(*id)));
+        State {
+            current: (current > 0).then_some(GenerationId(current)),
+            base: (base > 0).then_some(GenerationId(base)),
+            history,
+            disk,
+            role: Role::Secondary,
+            dirty_blocks: 1,
+            crashed: false,
+            survivor: false,
+            peer_outdated: false,
+            discard_my_data: false,
+            mark: 5,
+            peer_mark: 5,
         }
+    }
+
+    fn discards(state: State) -> State {
+        State { discard_my_data: true, ..state }
+    }
+
+    /// Its disk was put back: the other was told of 5.
+    fn back(state: State) -> State {
+        State { mark: 3, ..state }
+    }
+
+    fn of(mine: &State, theirs: &State) -> Verdict {
+        let (me, peer) = (NodeId(1), NodeId(0));
+        verdict(Side { node: me, state: mine }, Side { node: peer, state: theirs })
+    }
+
+    #[test]
+    fn a_conflict_is_decided_by_who_discards() {
+        use DiskState::{Consistent, Inconsistent, UpToDate};
+        let (a, b) = (said(2, 1, &[1], UpToDate), said(3, 1, &[1], UpToDate));
+        assert_eq!(of(&a, &b), Verdict::Refuse(Refusal::SplitBrain));
+        assert_eq!(of(&discards(a), &discards(b)), Verdict::Refuse(Refusal::BothDiscard));
+        assert_eq!(of(&discards(a), &b), Verdict::Target { full: None });
+        let all = Verdict::Target { full: Some(Full::Discarded) };
+        assert_eq!(of(&discards(a), &said(3, 4, &[1], UpToDate)), all, "another base");
+        assert_eq!(of(&discards(a), &said(3, 0, &[1], UpToDate)), all, "no base");
+        assert_eq!(of(&discards(said(2, 0, &[1], UpToDate)), &said(3, 0, &[1], UpToDate)), all);
+        assert_eq!(of(&discards(a), &said(9, 8, &[8], UpToDate)), all, "unrelated");
+        let nothing_there = said(3, 1, &[1], Inconsistent);
+        assert_eq!(of(&discards(a), &nothing_there), Verdict::Refuse(Refusal::NoSource));
+        // Where ancestry decides, it does.
+        let behind = said(1, 0, &[], Consistent);
+        assert_eq!(of(&discards(a), &behind), Verdict::Source { full: None });
+        let invalid = said(0, 0, &[], Inconsistent);
+        assert_eq!(of(&invalid, &a), Verdict::Target { full: Some(Full::Fresh) });
+    }
+
+    #[test]
+    fn a_disk_that_was_put_back_is_copied_whole_or_refused() {
+        use DiskState::{Consistent, Inconsistent, Outdated, UpToDate};
+        let all = Verdict::Target { full: Some(Full::RolledBack) };
+        let old = back(said(1, 0, &[], Consistent));
+        assert_eq!(of(&old, &said(1, 0, &[], Consistent)), all, "same generation");
+        assert_eq!(of(&old, &said(2, 1, &[], UpToDate)), all, "no bitmap is believed");
+        assert_eq!(of(&old, &said(4, 0, &[2, 1], UpToDate)), all);
+        let half_copied = back(said(2, 0, &[1], Inconsistent));
+        assert_eq!(of(&half_copied, &said(2, 0, &[1], UpToDate)), all);
+        let crashed = State { crashed: true, ..old };
+        assert_eq!(of(&crashed, &said(1, 0, &[], Consistent)), all, "whoever was Primary");
+        let refused = Verdict::Refuse(Refusal::RolledBack);
+        let own_way = back(said(2, 1, &[1], UpToDate));
+        assert_eq!(of(&own_way, &said(1, 0, &[], Consistent)), refused);
+        assert_eq!(of(&old, &said(1, 0, &[], Inconsistent)), refused);
+        assert_eq!(of(&old, &back(said(1, 0, &[], Consistent))), refused, "both");
+        assert_eq!(of(&old, &said(1, 0, &[], DiskState::Diskless)), refused);
+        let outdated = Verdict::Refuse(Refusal::SourceOutdated);
+        assert_eq!(of(&old, &said(1, 0, &[], Outdated)), outdated);
+        assert_eq!(of(&discards(own_way), &said(1, 0, &[], Consistent)), all);
+        assert_eq!(of(&discards(said(1, 0, &[], Consistent)), &old), all, "it is the operator's");
     }
 }

@@ -297,7 +297,8 @@ def block(place, payload, sequence, kind=None, volume=VOLUME, node=1, at=None, v
 
 
 def superblock(usable=SECTORS, agreed=0, instance=1, flags=0, marks=(0, 0), current=0, base=0, past=(), count=None):
-    return struct.pack("<QQQQQQ", usable, agreed, instance, flags, *marks) + u128(current) + u128(base) + history(past, count)
+    numbers = struct.pack("<QQQQQQ", usable, agreed, instance, flags, *marks)
+    return numbers + u128(current) + u128(base) + history(past, count)
 
 
 def superblock_text(sequence, current="None", base="None", past="", agreed=0, instance=1, flags="00000",
