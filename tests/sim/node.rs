@@ -92,8 +92,10 @@ pub(crate) struct Node {
     pub(crate) leaving: bool,
     /// An operation of this disk fails, after some more of its kind.
     pub(crate) error_at: Option<(DiskPart, u64)>,
-    /// And here it never ends.
+    /// The next one never ends: for scenarios.
     pub(crate) hang_next: bool,
+    /// The next one takes so long.
+    pub(crate) delay_next: Option<u64>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
     timer: Option<Tick>,
@@ -145,6 +147,7 @@ impl Node {
             leaving: false,
             error_at: None,
             hang_next: false,
+            delay_next: None,
             harmed: false,
             timer: None,
             buffers: Vec::new(),
@@ -463,7 +466,8 @@ impl World {
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
-            let delay = self.disk_latency();
+            let latency = self.disk_latency();
+            let delay = self.nodes[node].delay_next.take().unwrap_or(latency);
             self.after(delay, Event::DiskEnd { node, life, op });
             self.moment(node, Moment::DiskOperation, delay);
         }
