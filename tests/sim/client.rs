@@ -78,6 +78,14 @@ impl World {
         primaries().find(|node| self.serves(*node)).or(primaries().next())
     }
 
+    /// One of the nodes that believe to be Primary: clients know no better.
+    fn some_primary(&mut self) -> Option<usize> {
+        match (self.is_primary(0), self.is_primary(1)) {
+            (true, true) => Some(self.rng.below(2) as usize),
+            _ => self.primary(),
+        }
+    }
+
     /// Time for requests.
     pub(crate) fn client_turn(&mut self) {
         if self.client.stopped {
@@ -87,7 +95,7 @@ impl World {
         let pause =
             if self.rng.chance(2) { 1_500_000 } else { self.rng.latency(think, 20 * think) };
         self.after(pause, Event::Client);
-        let Some(node) = self.primary() else { return };
+        let Some(node) = self.some_primary() else { return };
         let closed = self.client.closed_at == Some(node) || self.nodes[node].leaving;
         if closed || self.client.left == 0 {
             return;
@@ -95,7 +103,7 @@ impl World {
         let burst = self.rng.between(1, self.client.pending.len() as u64);
         for _ in 0..burst {
             // A fact may end the node.
-            if self.primary() == Some(node) && self.client.left > 0 {
+            if self.is_primary(node) && self.client.left > 0 {
                 self.ask(node);
             }
         }
