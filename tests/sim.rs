@@ -14,6 +14,8 @@ mod client;
 mod disk;
 #[path = "sim/geometry.rs"]
 mod geometry;
+#[path = "sim/guard.rs"]
+mod guard;
 #[path = "sim/metadisk.rs"]
 mod metadisk;
 #[path = "sim/net.rs"]
@@ -40,6 +42,8 @@ mod story;
 mod trace;
 #[path = "sim/world.rs"]
 mod world;
+#[path = "sim/worlds/mod.rs"]
+mod worlds;
 
 /// Every seed ends with two equal disks, and nothing that was acknowledged was lost on the way.
 #[test]
@@ -60,5 +64,14 @@ fn the_same_seed_is_the_same_run() {
         let first = run::one(seed, false, false);
         let second = run::one(seed, false, false);
         assert_eq!(first.hash, second.hash, "seed {seed}");
+    }
+}
+
+/// Whatever single thing goes wrong in a short script, it ends well.
+#[test]
+fn worlds() {
+    match std::env::var("RBLK_SIM_WORLD") {
+        Ok(name) => worlds::sweep::replay(&name),
+        Err(_) => worlds::sweep::all(std::env::var("RBLK_SIM_SCRIPT").ok().as_deref()),
     }
 }

@@ -137,11 +137,20 @@ impl World {
     }
 
     /// A write of a scenario, with a number of its own.
-    pub(crate) fn write_now(&mut self, node: usize, span: Span) {
+    pub(crate) fn write_now(&mut self, node: usize, span: Span, fua: bool) {
         let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
         let write = self.client.next_write;
         self.client.next_write += 1;
-        self.submit_write(node, slot, span, false, write);
+        self.submit_write(node, slot, span, fua, write);
+    }
+
+    /// Zeroes of a scenario.
+    pub(crate) fn zero_now(&mut self, node: usize, span: Span, kind: ZeroKind) {
+        let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
+        let write = self.client.next_write;
+        self.client.next_write += 1;
+        self.register.invoke(span, write, 0, self.step);
+        self.submit(node, slot, FrontOp::Zero { span, kind, fua: false }, None, write);
     }
 
     /// A read of a scenario.
@@ -217,7 +226,8 @@ impl World {
         if !ok {
             self.sums.count("client errors");
             // A node that is demoted while it is cut off from the only good data fails its requests.
-            let lawful = self.plan.faults.disks() || self.client.closed_at == Some(node);
+            let disks = self.plan.faults.disks() || self.disk_failed;
+            let lawful = disks || self.client.closed_at == Some(node);
             assert!(lawful, "oracle client: an error without a disk's error");
         }
         let (oldest, step) = (self.client.oldest(), self.step);

@@ -7,6 +7,7 @@
 use crate::node::Fact;
 use crate::rng::Rng;
 use crate::world::{Event, World};
+use crate::worlds::inject::Passage;
 use rblk::limits::PAGE_BIT_BYTES;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};
 use rblk::wire::message::Message;
@@ -181,8 +182,15 @@ impl World {
         if found.silent[node] || found.life[node] != life {
             return;
         }
+        let passage = self.inject_message(node);
+        if matches!(passage, Passage::Lost) {
+            return;
+        }
         let (message, content) = frame.decode();
         self.tell(node, Fact::Received { conn, message, content });
+        if matches!(passage, Passage::Last) {
+            self.cut_now();
+        }
     }
 
     pub(crate) fn disconnected(&mut self, node: usize, conn: u64) {

@@ -274,6 +274,7 @@ impl World {
         let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
         if power {
             disk.power_cut(rng);
+            self.oracle_after_power_cut(node);
         } else {
             disk.daemon_killed(rng);
         }
@@ -455,8 +456,11 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
+        let mut injected = self.inject_meta(node);
         let fails = self.plan.faults.meta_error && !self.healing && self.rng.below(300) == 0;
-        if fails {
+        if let Some(fate) = &mut injected {
+            self.nodes[node].disk.meta.fail(op, fate);
+        } else if fails {
             self.sums.count("metadata write errors");
             self.note(Some(node), || "! metadata write fails".to_string());
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
@@ -464,22 +468,26 @@ impl World {
             self.nodes[node].disk.meta.finish(op);
             self.oracle_superblock(node);
         }
-        self.tell(node, Fact::MetaDone { op: OpId(op), ok: !fails });
+        let ok = !fails && injected.is_none();
+        self.tell(node, Fact::MetaDone { op: OpId(op), ok });
     }
 
     fn disk_fails(&mut self, node: usize, op: u64) -> bool {
         if std::mem::take(&mut self.nodes[node].fail_next) {
-            self.plan.faults.data_error = true; // lawful from now on
+            self.disk_failed = true;
             return true;
-        }
-        if self.healing {
-            return false;
         }
         let flush = match self.nodes[node].disk.in_flight.get(&op).map(|op| &op.work) {
             Some(Work::Flush(_)) => true,
             Some(_) => false,
             None => return false,
         };
+        if self.inject_disk(node, flush) {
+            return true;
+        }
+        if self.healing {
+            return false;
+        }
         let faults = self.plan.faults;
         let rate = match flush {
             true if faults.flush_error => 60,

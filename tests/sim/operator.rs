@@ -126,13 +126,17 @@ impl World {
         }
     }
 
-    /// Nothing acknowledged would be lost.
+    /// The plan allows it.
     fn may_force(&self, node: usize) -> bool {
+        self.plan.faults.force && self.loses_nothing(node)
+    }
+
+    /// Nothing acknowledged is lost if the node is made Primary by force now.
+    pub(crate) fn loses_nothing(&self, node: usize) -> bool {
         let (mine, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&mine.disk.meta.superblock, &other.disk.meta.superblock);
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
-        self.plan.faults.force
-            && !other.is_running()
+        !other.is_running()
             && good
             && sb.current == peer.current
             && peer.base.is_none()
@@ -160,6 +164,11 @@ impl World {
             self.nodes[node].leaving = true;
             self.command(node, Command::Detach);
         }
+    }
+
+    /// A command has no answer yet.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.operator.asked.is_some()
     }
 
     /// A core answers the operator.
@@ -261,11 +270,7 @@ impl World {
             }
             Fault::Pause => {
                 if self.nodes[node].is_running() && !self.nodes[node].paused {
-                    self.sums.count("pauses");
-                    self.note(Some(node), || format!("! paused for {length} us"));
-                    self.nodes[node].paused = true;
-                    let life = self.nodes[node].life;
-                    self.after(length, Event::Resume { node, life });
+                    self.pause_node(node, length);
                 }
             }
             Fault::Detach => {
@@ -280,6 +285,15 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The node stops, and goes on later.
+    pub(crate) fn pause_node(&mut self, node: usize, length: u64) {
+        self.sums.count("pauses");
+        self.note(Some(node), || format!("! paused for {length} us"));
+        self.nodes[node].paused = true;
+        let life = self.nodes[node].life;
+        self.after(length, Event::Resume { node, life });
     }
 
     fn crash(&mut self, node: usize, power: bool, length: u64) {

@@ -1,17 +1,11 @@
 //! Runs seeds on all cores and reports.
 
+use crate::guard::guarded;
 use crate::trace::Trace;
 use crate::world::{Sums, World};
-use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
 use std::time::Instant;
-
-thread_local! {
-    /// The panic of the run on this thread; `None` outside of runs.
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
 
 /// What became of a seed.
 pub(crate) struct Outcome {
@@ -28,32 +22,13 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-/// Panics inside a run are kept for its report instead of being printed.
-fn keep_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let kept = PANIC.with_borrow_mut(|slot| {
-                slot.as_mut().map(|text| *text = info.to_string()).is_some()
-            });
-            if !kept {
-                usual(info);
-            }
-        }));
-    });
-}
-
 /// Runs one seed.
 pub(crate) fn one(seed: u64, trace: bool, print: bool) -> Outcome {
-    keep_panics();
-    PANIC.set(Some(String::new()));
     let mut world = World::new(seed, Trace::new(trace, print));
-    let failed = catch_unwind(AssertUnwindSafe(|| world.run())).is_err();
-    let text = PANIC.take().unwrap_or_default();
+    let failure = guarded(|| world.run()).err();
     Outcome {
         hash: world.trace.hash(),
-        failure: failed.then_some((text, world.step)),
+        failure: failure.map(|text| (text, world.step)),
         lines: world.trace.lines.drain(..).collect(),
         sums: world.sums,
     }

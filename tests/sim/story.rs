@@ -164,13 +164,13 @@ impl Story {
 
     /// Writes whole blocks and waits for the answer.
     pub(crate) fn write(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
-        self.world.write_now(node, Story::span(block, blocks));
+        self.world.write_now(node, Story::span(block, blocks), false);
         self.answered()
     }
 
     /// Begins a write and does not wait.
     pub(crate) fn begin_write(&mut self, node: usize, block: u64, blocks: u64) {
-        self.world.write_now(node, Story::span(block, blocks));
+        self.world.write_now(node, Story::span(block, blocks), false);
     }
 
     /// Reads whole blocks; the register checker looks at the content.

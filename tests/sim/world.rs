@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::register::Register;
 use crate::rng::Rng;
 use crate::trace::Trace;
+use crate::worlds::inject::Inject;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -102,6 +103,10 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) trace: Trace,
     pub(crate) sums: Sums,
+    /// The fault of a small world.
+    pub(crate) inject: Inject,
+    /// A disk was made to fail on purpose: clients may see errors.
+    pub(crate) disk_failed: bool,
     /// Faults are over: everything is being healed, and must be.
     pub(crate) healing: bool,
     pub(crate) settled: bool,
@@ -145,6 +150,8 @@ impl World {
             oracle,
             trace,
             sums: Sums { seeds: 1, ..Sums::default() },
+            inject: Inject::default(),
+            disk_failed: false,
             healing: false,
             settled: false,
         };
@@ -186,6 +193,7 @@ impl World {
 
     /// One event.
     pub(crate) fn one(&mut self) {
+        self.inject_event();
         let Some(Reverse(entry)) = self.queue.pop() else {
             panic!("oracle liveness: nothing will ever happen again");
         };
