@@ -72,6 +72,9 @@ fn the_same_seed_is_the_same_run() {
 fn worlds() {
     match std::env::var("RBLK_SIM_WORLD") {
         Ok(name) => worlds::sweep::replay(&name),
-        Err(_) => worlds::sweep::all(std::env::var("RBLK_SIM_SCRIPT").ok().as_deref()),
+        Err(_) => worlds::sweep::all(
+            std::env::var("RBLK_SIM_SCRIPT").ok().as_deref(),
+            run::number("RBLK_SIM_PAIRS").unwrap_or(400),
+        ),
     }
 }

@@ -188,8 +188,8 @@ impl World {
         }
         let (message, content) = frame.decode();
         self.tell(node, Fact::Received { conn, message, content });
-        if matches!(passage, Passage::Last) {
-            self.cut_now();
+        if let Passage::Last(number) = passage {
+            self.cut_now(number);
         }
     }
 

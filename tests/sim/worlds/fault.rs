@@ -105,8 +105,12 @@ impl Kind {
 }
 
 impl Who {
-    pub(crate) fn includes(self, node: usize) -> bool {
-        self == Who::Both || self == Who::Node(node)
+    pub(crate) fn nodes(self) -> &'static [usize] {
+        match self {
+            Who::Node(0) => &[0],
+            Who::Node(_) => &[1],
+            Who::Both => &[0, 1],
+        }
     }
 }
 

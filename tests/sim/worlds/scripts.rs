@@ -14,10 +14,13 @@ pub(crate) struct Script {
     pub(crate) play: fn(&mut Stage) -> Played,
 }
 
-const EQUAL: Shape = Shape { extents: 2, more_blocks: 0, fresh: false };
-const FRESH: Shape = Shape { extents: 1, more_blocks: 0, fresh: true };
-const LARGER: Shape = Shape { extents: 1, more_blocks: 700, fresh: true };
-const MANY: Shape = Shape { extents: 12, more_blocks: 0, fresh: false };
+/// No multiple of what one resync job copies.
+const BLOCKS: u64 = 300;
+const EQUAL: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: false };
+const FRESH: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: true };
+const LARGER: Shape = Shape { blocks: BLOCKS, more_blocks: 700, fresh: true };
+const SPREAD: Shape = Shape { blocks: 2 * EXTENT_BLOCKS, more_blocks: 0, fresh: false };
+const MANY: Shape = Shape { blocks: 12 * EXTENT_BLOCKS, more_blocks: 0, fresh: false };
 
 /// All scripts.
 pub(crate) const SCRIPTS: &[Script] = &[
@@ -25,7 +28,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script { name: "first-sync", shape: FRESH, play: first_sync },
     Script { name: "first-sync-back", shape: FRESH, play: first_sync_back },
     Script { name: "sizes", shape: LARGER, play: sizes },
-    Script { name: "requests", shape: EQUAL, play: requests },
+    Script { name: "requests", shape: SPREAD, play: requests },
     Script { name: "switchover", shape: EQUAL, play: switchover },
     Script { name: "log-turns-over", shape: MANY, play: log_turns_over },
     Script { name: "secondary-lost", shape: EQUAL, play: secondary_lost },
@@ -83,7 +86,7 @@ fn sizes(stage: &mut Stage) -> Played {
     stage.begin();
     stage.connect()?;
     stage.promote_first(1)?;
-    let end = EXTENT_BLOCKS;
+    let end = BLOCKS;
     stage.write(1, end - 2, 2)?;
     stage.heal()?;
     stage.demote(1)?;

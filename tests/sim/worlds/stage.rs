@@ -1,6 +1,6 @@
-//! Where a script is played: a story that one fault may disturb.
+//! Where a script is played: a story that faults may disturb.
 //!
-//! Until the fault strikes, everything that the script asks for must happen. A crash ends the script at once. After
+//! Until a fault strikes, everything that the script asks for must happen. A crash ends the script at once. After
 //! any other fault the script goes on as an operator would who sees what he can do: a request to a node that is not
 //! Primary is not made, a command may be refused, and what does not come is not waited for long.
 
@@ -10,7 +10,7 @@ use crate::story::{PEER_TIMEOUT_MS, Story};
 use crate::trace::Trace;
 use crate::world::World;
 use crate::worlds::fault::Fault;
-use rblk::limits::{BLOCK_SECTORS, EXTENT_BLOCKS};
+use rblk::limits::BLOCK_SECTORS;
 use rblk::replica::event::{Command, FrontResult};
 use rblk::replica::snapshot::{Connection, Snapshot};
 use rblk::span::Span;
@@ -24,29 +24,29 @@ const PATIENCE_AFTER_US: u64 = 10_000_000;
 /// The script was ended by a crash.
 pub(crate) struct Over;
 
-/// How a script ends.
+/// How a script or a part of it ends.
 pub(crate) type Played = Result<(), Over>;
 
 /// The world that a script needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    /// Size of the volume.
-    pub(crate) extents: u64,
+    /// Blocks of the volume.
+    pub(crate) blocks: u64,
     /// Blocks by which the second disk is larger.
     pub(crate) more_blocks: u64,
     /// Both disks hold nothing yet.
     pub(crate) fresh: bool,
 }
 
-/// A story under one fault.
+/// A story under faults.
 pub(crate) struct Stage {
     pub(crate) story: Story,
 }
 
 impl Stage {
-    pub(crate) fn new(shape: Shape, fault: Option<Fault>, trace: Trace) -> Stage {
+    pub(crate) fn new(shape: Shape, faults: &[Fault], trace: Trace) -> Stage {
         let plan = Plan {
-            blocks: shape.extents * EXTENT_BLOCKS,
+            blocks: shape.blocks,
             more_blocks: shape.more_blocks,
             al_slots: 9,
             peer_timeout_ms: PEER_TIMEOUT_MS,
@@ -70,7 +70,7 @@ impl Stage {
         };
         let mut world = World::with_plan(Rng::new(1), plan, trace);
         world.operator.idle = true;
-        world.inject.fault = fault;
+        world.inject.faults = faults.iter().copied().collect();
         Stage { story: Story { world } }
     }
 
@@ -83,17 +83,15 @@ impl Stage {
         self.story.world.inject.on = true;
     }
 
-    /// The fault has struck.
+    /// A fault has struck.
     pub(crate) fn struck(&self) -> bool {
-        self.story.world.inject.struck
+        self.story.world.inject.struck > 0
     }
 
-    fn one(&mut self) -> Played {
-        let world = &mut self.story.world;
-        world.one();
-        let crashed =
-            world.inject.struck && world.inject.fault.is_some_and(|fault| fault.kind.is_crash());
-        if crashed && world.inject.on { Err(Over) } else { Ok(()) }
+    /// One event. A crash ends whatever is being played.
+    pub(crate) fn one(&mut self) -> Played {
+        self.story.world.one();
+        if self.story.world.inject.crashed.is_some() { Err(Over) } else { Ok(()) }
     }
 
     /// Lets the world go on until something holds.

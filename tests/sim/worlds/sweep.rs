@@ -1,31 +1,51 @@
 //! Plays all worlds on all cores and reports those that end badly.
 
 use crate::guard::guarded;
+use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::worlds::fault::{Counts, Fault, KINDS, Kind};
 use crate::worlds::scripts::{SCRIPTS, Script};
 use crate::worlds::stage::Stage;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Worlds that a failure lists by name.
 const LISTED_MAX: usize = 30;
+/// Second faults that are tried after one first.
+const SECONDS: u64 = 4;
 
 /// What became of a world.
 struct Outcome {
+    /// Since the last fault struck, or since the script began.
     counts: Counts,
     fateless: bool,
-    /// The fault had its moment.
+    /// All faults had their moment.
     struck: bool,
     failure: Option<String>,
     lines: Vec<String>,
     events: u64,
 }
 
-fn play(script: &Script, fault: Option<Fault>, trace: Trace) -> Outcome {
-    let mut stage = Stage::new(script.shape, fault, trace);
+/// Worlds that are played one after the other.
+enum Job {
+    /// The same moment, and faults that differ only in what is left to fate.
+    Moment(Vec<Fault>),
+    /// A first fault and a few seconds, by lot.
+    Pairs(u64),
+}
+
+/// What came of some worlds.
+#[derive(Default)]
+struct Tally {
+    worlds: usize,
+    events: u64,
+    failed: Vec<(String, String)>,
+}
+
+fn play(script: &Script, faults: &[Fault], trace: Trace) -> Outcome {
+    let mut stage = Stage::new(script.shape, faults, trace);
     let failure = guarded(|| {
         let _ = (script.play)(&mut stage);
         stage.end();
@@ -34,135 +54,170 @@ fn play(script: &Script, fault: Option<Fault>, trace: Trace) -> Outcome {
     Outcome {
         counts: world.inject.counts,
         fateless: world.inject.fateless,
-        struck: world.inject.struck,
+        struck: world.inject.struck == faults.len(),
         failure: failure.err(),
         lines: world.trace.lines.drain(..).collect(),
         events: world.step,
     }
 }
 
-fn name(script: &Script, fault: Option<Fault>) -> String {
-    fault.map_or(script.name.to_string(), |fault| format!("{}/{fault}", script.name))
+fn name(script: &Script, faults: &[Fault]) -> String {
+    let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
+    match faults.is_empty() {
+        true => script.name.to_string(),
+        false => format!("{}/{}", script.name, faults.join("+")),
+    }
+}
+
+fn parse(text: &str) -> Result<(&'static Script, Vec<Fault>), String> {
+    let (script, faults) = match text.split_once('/') {
+        Some((script, faults)) => (script, faults.split('+').map(str::parse).collect()),
+        None => (text, Ok(Vec::new())),
+    };
+    let found = SCRIPTS.iter().find(|known| known.name == script);
+    Ok((found.ok_or_else(|| format!("no script is called {script:?}"))?, faults?))
 }
 
 /// Plays one world by its name, with its trace.
 pub(crate) fn replay(text: &str) {
-    let (script, fault) =
+    let (script, faults) =
         parse(text).unwrap_or_else(|why| panic!("{text:?} names no world: {why}"));
-    let outcome = play(script, fault, Trace::new(true, true));
-    println!("{text}: {} events, {:?}", outcome.events, outcome.counts);
-    assert!(fault.is_none() || outcome.struck, "{text}: the script is over before that");
+    let outcome = play(script, &faults, Trace::new(true, true));
+    println!("{text}: {} events, since the last fault {:?}", outcome.events, outcome.counts);
     if let Some(failure) = outcome.failure {
         panic!("{text}: {failure}");
     }
+    assert!(outcome.struck, "{text}: the script is over before that");
 }
 
-fn parse(text: &str) -> Result<(&'static Script, Option<Fault>), String> {
-    let (script, fault) = match text.split_once('/') {
-        Some((script, fault)) => (script, Some(fault.parse()?)),
-        None => (text, None),
-    };
-    let found = SCRIPTS.iter().find(|known| known.name == script);
-    Ok((found.ok_or_else(|| format!("no script is called {script:?}"))?, fault))
-}
-
-/// All worlds of all scripts, or of one.
-pub(crate) fn all(only: Option<&str>) {
+/// All worlds of all scripts, or of one; `pairs` with two faults for each script.
+pub(crate) fn all(only: Option<&str>, pairs: u64) {
     let started = Instant::now();
-    let mut failed = Vec::new();
-    let mut total = 0;
+    let mut total = Tally::default();
     for script in SCRIPTS.iter().filter(|script| only.is_none_or(|only| only == script.name)) {
         let begun = Instant::now();
-        let undisturbed = play(script, None, Trace::new(false, false));
-        if let Some(failure) = undisturbed.failure {
-            failed.push((name(script, None), failure));
-            continue;
+        let undisturbed = play(script, &[], Trace::new(false, false));
+        let mut found = Tally { worlds: 1, ..Tally::default() };
+        match undisturbed.failure {
+            Some(failure) => found.failed.push((name(script, &[]), failure)),
+            None => sweep(script, &undisturbed.counts, pairs, &mut found),
         }
-        let (worlds, mut bad) = sweep(script, &undisturbed.counts);
-        total += worlds;
         println!(
-            "{:<22} {worlds:>6} worlds {:>4} failed {:>6.1} s  {:?}",
+            "{:<21} {:>4} events {:>6} worlds {:>4} failed {:>6.1} s",
             script.name,
-            bad.len(),
+            undisturbed.counts.events,
+            found.worlds,
+            found.failed.len(),
             begun.elapsed().as_secs_f64(),
-            undisturbed.counts
         );
-        failed.append(&mut bad);
+        total.add(found);
     }
-    println!("{total} worlds in {:.0} s", started.elapsed().as_secs_f64());
-    assert!(total > 0 || !failed.is_empty(), "no script is called {only:?}");
-    if !failed.is_empty() {
-        panic!("{}", report(&failed));
-    }
+    println!(
+        "{} worlds, {} events in {:.0} s",
+        total.worlds,
+        total.events,
+        started.elapsed().as_secs_f64()
+    );
+    assert!(total.worlds > 0, "no script is called {only:?}");
+    assert!(total.failed.is_empty(), "{}", report(&total.failed));
 }
 
-/// All worlds of a script: how many, and those that failed.
-fn sweep(script: &Script, counts: &Counts) -> (usize, Vec<(String, String)>) {
-    let faults = faults(counts);
+/// All worlds of a script.
+fn sweep(script: &Script, counts: &Counts, pairs: u64, total: &mut Tally) {
+    let jobs: Vec<Job> = moments(counts)
+        .into_iter()
+        .map(Job::Moment)
+        .chain((0..pairs.div_ceil(SECONDS)).map(Job::Pairs))
+        .collect();
     let next = AtomicUsize::new(0);
-    let found = Mutex::new((0, Vec::new()));
+    let found = Mutex::new(Tally::default());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(alike) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (worlds, mut bad) = play_alike(script, alike);
-                    let mut found = found.lock().expect("no panic holds it");
-                    found.0 += worlds;
-                    found.1.append(&mut bad);
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let done = match job {
+                        Job::Moment(alike) => play_moment(script, alike),
+                        Job::Pairs(lot) => play_pairs(script, counts, *lot),
+                    };
+                    found.lock().expect("no panic holds it").add(done);
                 }
             });
         }
     });
-    let (worlds, mut bad) = found.into_inner().expect("all workers ended");
-    bad.sort();
-    (worlds, bad)
+    total.add(found.into_inner().expect("all workers ended"));
+    total.failed.sort();
 }
 
-/// Faults by moment; those of one list differ only in what is left to fate.
-fn faults(counts: &Counts) -> Vec<Vec<Fault>> {
-    let mut lists: Vec<Vec<Fault>> = Vec::new();
-    let mut moments = BTreeSet::new();
-    for (_, kind) in KINDS {
-        let who = match kind {
-            Kind::Power(who, _) => Some(format!("{who:?}")),
-            _ => None,
+/// Every single fault, by moment.
+fn moments(counts: &Counts) -> Vec<Vec<Fault>> {
+    let mut all: BTreeMap<_, Vec<Fault>> = BTreeMap::new();
+    for (place, (_, kind)) in KINDS.iter().enumerate() {
+        let alike = match kind {
+            Kind::Power(who, _) => who.nodes().to_vec(),
+            _ => vec![place + 2], // a moment of its own
         };
         for number in 1..=kind.many(counts) {
-            let fault = Fault { kind: *kind, number };
-            match &who {
-                Some(who) if !moments.insert((who.clone(), number)) => {
-                    let same = lists.iter_mut().find(|list| {
-                        list[0].number == number && is_same_moment(list[0].kind, *kind)
-                    });
-                    same.expect("the moment is known").push(fault);
-                }
-                _ => lists.push(vec![fault]),
-            }
+            let moment = all.entry((alike.clone(), number)).or_default();
+            moment.push(Fault { kind: *kind, number });
         }
     }
-    lists
-}
-
-fn is_same_moment(one: Kind, two: Kind) -> bool {
-    matches!((one, two), (Kind::Power(a, _), Kind::Power(b, _)) if a == b)
+    all.into_values().collect()
 }
 
 /// If fate had nothing to decide in the first world, the others are the same.
-fn play_alike(script: &Script, alike: &[Fault]) -> (usize, Vec<(String, String)>) {
-    let mut bad = Vec::new();
-    let mut worlds = 0;
+fn play_moment(script: &Script, alike: &[Fault]) -> Tally {
+    let mut tally = Tally::default();
     for fault in alike {
-        let outcome = play(script, Some(*fault), Trace::new(false, false));
-        worlds += 1;
-        if let Some(failure) = outcome.failure {
-            bad.push((name(script, Some(*fault)), failure));
-        }
+        let outcome = tally.play(script, &[*fault]);
         if outcome.fateless {
             break;
         }
     }
-    (worlds, bad)
+    tally
+}
+
+/// Seconds are counted from where the first has struck, so that comes first and alone.
+fn play_pairs(script: &Script, counts: &Counts, lot: u64) -> Tally {
+    let mut tally = Tally::default();
+    let mut rng = Rng::new(lot);
+    let Some(first) = any_fault(&mut rng, counts) else { return tally };
+    let alone = play(script, &[first], Trace::new(false, false));
+    for _ in 0..SECONDS {
+        if let Some(second) = any_fault(&mut rng, &alone.counts) {
+            tally.play(script, &[first, second]);
+        }
+    }
+    tally
+}
+
+/// Any fault of a script with `counts`.
+fn any_fault(rng: &mut Rng, counts: &Counts) -> Option<Fault> {
+    let kinds: Vec<Kind> =
+        KINDS.iter().map(|(_, kind)| *kind).filter(|kind| kind.many(counts) > 0).collect();
+    if kinds.is_empty() {
+        return None;
+    }
+    let kind = rng.pick(&kinds);
+    Some(Fault { kind, number: rng.between(1, kind.many(counts)) })
+}
+
+impl Tally {
+    fn play(&mut self, script: &Script, faults: &[Fault]) -> Outcome {
+        let mut outcome = play(script, faults, Trace::new(false, false));
+        self.worlds += 1;
+        self.events += outcome.events;
+        if let Some(failure) = outcome.failure.take() {
+            self.failed.push((name(script, faults), failure));
+        }
+        outcome
+    }
+
+    fn add(&mut self, mut other: Tally) {
+        self.worlds += other.worlds;
+        self.events += other.events;
+        self.failed.append(&mut other.failed);
+    }
 }
 
 fn report(failed: &[(String, String)]) -> String {
@@ -173,7 +228,7 @@ fn report(failed: &[(String, String)]) -> String {
         text += &format!("  {name}: {line}\n");
     }
     let lines = match parse(first) {
-        Ok((script, fault)) => play(script, fault, Trace::new(true, false)).lines,
+        Ok((script, faults)) => play(script, &faults, Trace::new(true, false)).lines,
         Err(_) => Vec::new(),
     };
     text += &format!("the first of them, {first}: {failure}\n{}\n", lines.join("\n"));
