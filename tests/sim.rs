@@ -16,6 +16,8 @@ mod disk;
 mod geometry;
 #[path = "sim/guard.rs"]
 mod guard;
+#[path = "sim/kept.rs"]
+mod kept;
 #[path = "sim/metadisk.rs"]
 mod metadisk;
 #[path = "sim/net.rs"]

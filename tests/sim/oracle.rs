@@ -12,7 +12,6 @@
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
 use crate::geometry::Geometry;
-use crate::metadisk::Record;
 use crate::node::{FIRST_GENERATION, Node};
 use crate::world::World;
 use rblk::limits::BLOCK_SECTORS;
@@ -288,8 +287,8 @@ impl World {
         }
     }
 
-    /// The power is back on nothing yet. A record that was on its way has landed: its disk is the data, without what
-    /// it lost.
+    /// After a power cut: if the record that this node goes on alone was on its way and has landed, then its disk is
+    /// the data, without what it lost.
     pub(crate) fn oracle_after_power_cut(&mut self, node: usize) {
         if self.oracle.fragile == Some(node) && self.nodes[node].recorded_alone() {
             self.oracle.fragile = None;
