@@ -4,6 +4,7 @@
 //! uses it. Each `ReadResync` and `ReadPeer` is followed by exactly one send or release of its buffer.
 
 use crate::disk::{Disk, Work};
+use crate::fate::Moment;
 use crate::geometry::Geometry;
 use crate::metadisk::MetaDisk;
 use crate::net::{Content, Frame};
@@ -91,6 +92,10 @@ pub(crate) struct Node {
     pub(crate) leaving: bool,
     /// The next operation on this disk fails: for scenarios.
     pub(crate) fail_next: bool,
+    /// And here it never ends.
+    pub(crate) hang_next: bool,
+    /// A fault was injected into this disk in this life of the daemon: it may be given up.
+    pub(crate) harmed: bool,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -139,6 +144,8 @@ impl Node {
             seen: (DiskState::Diskless, Connection::Connecting),
             leaving: false,
             fail_next: false,
+            hang_next: false,
+            harmed: false,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -249,6 +256,7 @@ impl Node {
         self.open = None;
         self.was_up = false;
         self.leaving = false;
+        self.harmed = false;
         self.timer = None;
         self.buffers.clear();
         self.op_buffers.clear();
@@ -359,6 +367,8 @@ impl World {
         let Some(replica) = target.replica.as_ref() else { return };
         target.seen = (replica.disk(), replica.connection());
         target.was_up |= target.seen.1 == Connection::Connected;
+        let given_up = target.seen.0 <= DiskState::Failed;
+        assert!(target.harmed || !given_up, "oracle blame: a disk without a fault is given up");
         let due = replica.next_timeout();
         let (life, armed) = (target.life, target.timer);
         if due != armed {
@@ -393,6 +403,7 @@ impl World {
                 let life = target.life;
                 let delay = self.disk_latency();
                 self.after(delay, Event::MetaEnd { node, life, op: op.0 });
+                self.moment(node, Moment::MetaWrite, delay);
             }
             Action::Send { conn, message, payload, .. } => {
                 self.oracle_send(node, &message);
@@ -444,14 +455,17 @@ impl World {
             DiskOp::Flush => (None, Work::Flush(target.disk.unflushed())),
         };
         let life = target.life;
-        let hung = self.plan.faults.hang && !self.healing && self.rng.below(2_000) == 0;
+        let hung = std::mem::take(&mut self.nodes[node].hang_next)
+            || self.plan.faults.hang && !self.healing && self.rng.below(2_000) == 0;
         self.nodes[node].disk.start(op, span, work, hung);
         if hung {
+            self.nodes[node].harmed = true;
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
             let delay = self.disk_latency();
             self.after(delay, Event::DiskEnd { node, life, op });
+            self.moment(node, Moment::DiskOperation, delay);
         }
     }
 
@@ -494,6 +508,7 @@ impl World {
         if let Some(fate) = &mut injected {
             self.nodes[node].disk.meta.fail(op, fate);
         } else if fails {
+            self.nodes[node].harmed = true;
             self.sums.count("metadata write errors");
             self.note(Some(node), || "! metadata write fails".to_string());
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
@@ -507,6 +522,7 @@ impl World {
 
     fn disk_fails(&mut self, node: usize, op: u64) -> bool {
         if std::mem::take(&mut self.nodes[node].fail_next) {
+            self.nodes[node].harmed = true;
             self.disk_failed = true;
             return true;
         }
@@ -530,6 +546,7 @@ impl World {
         if self.rng.below(rate) != 0 {
             return false;
         }
+        self.nodes[node].harmed = true;
         self.sums.count(if flush { "flush errors" } else { "data errors" });
         self.note(Some(node), || format!("! disk operation {op} fails, flush: {flush}"));
         true

@@ -30,8 +30,8 @@ pub(crate) struct Operator {
 }
 
 /// Kinds of faults that a seed may choose from.
-#[derive(Clone, Copy)]
-enum Fault {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
     Cut,
     HalfOpen,
     OneWay,
@@ -233,12 +233,19 @@ impl World {
         let on: Vec<Fault> = all.iter().filter(|(on, _)| *on).map(|(_, fault)| *fault).collect();
         if !on.is_empty() {
             let fault = self.rng.pick(&on);
-            self.strike(fault);
+            let node = self.rng.below(2) as usize;
+            if self.rng.chance(40) {
+                self.aim_fault(node, fault);
+            } else {
+                self.strike(node, fault);
+            }
         }
     }
 
-    fn strike(&mut self, fault: Fault) {
-        let node = self.rng.below(2) as usize;
+    pub(crate) fn strike(&mut self, node: usize, fault: Fault) {
+        if self.healing {
+            return;
+        }
         let length = pause_length(&mut self.rng);
         match fault {
             Fault::Cut | Fault::HalfOpen => {
@@ -270,6 +277,10 @@ impl World {
             }
             Fault::Pause => {
                 if self.nodes[node].is_running() && !self.nodes[node].paused {
+                    let length = match self.rng.chance(30) {
+                        true => self.plan.disk_timeout_ms * 1_000 + self.rng.below(1_000_000),
+                        false => length,
+                    };
                     self.pause_node(node, length);
                 }
             }

@@ -5,10 +5,11 @@
 //! later.
 
 use crate::client::Client;
+use crate::fate::Aim;
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
 use crate::node::{Fact, Node, Source};
-use crate::operator::Operator;
+use crate::operator::{Fault, Operator};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::register::Register;
@@ -33,6 +34,7 @@ pub(crate) enum Event {
     Client,
     Operator,
     Fault,
+    Strike { node: usize, fault: Fault },
 }
 
 struct Entry {
@@ -101,6 +103,8 @@ pub(crate) struct World {
     pub(crate) register: Register,
     pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
+    /// A fault that waits for its moment.
+    pub(crate) aim: Option<Aim>,
     pub(crate) trace: Trace,
     pub(crate) sums: Sums,
     /// The fault of a small world.
@@ -148,6 +152,7 @@ impl World {
             net: Net::default(),
             register,
             oracle,
+            aim: None,
             trace,
             sums: Sums { seeds: 1, ..Sums::default() },
             inject: Inject::default(),
@@ -215,6 +220,7 @@ impl World {
             Event::Client => self.client_turn(),
             Event::Operator => self.operator_turn(),
             Event::Fault => self.fault_turn(),
+            Event::Strike { node, fault } => self.strike(node, fault),
         }
         self.check_step();
     }

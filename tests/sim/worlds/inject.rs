@@ -94,6 +94,7 @@ impl World {
         );
         if struck.is_some() {
             self.disk_failed = true;
+            self.nodes[node].harmed = true;
             self.note(Some(node), || format!("! disk operation fails, flush: {flush}"));
         }
         struck.is_some()
@@ -105,6 +106,7 @@ impl World {
         let struck = self.inject.strikes(same, |counts| &mut counts.meta[node])?;
         let Kind::Meta(_, fate) = struck.kind else { return None };
         self.disk_failed = true;
+        self.nodes[node].harmed = true;
         self.note(Some(node), || "! metadata write fails".to_string());
         Some(Rng::forced(fate))
     }
