@@ -226,8 +226,7 @@ impl World {
         if !ok {
             self.sums.count("client errors");
             // A node that is demoted while it is cut off from the only good data fails its requests.
-            let disks = self.plan.faults.disks() || self.disk_failed;
-            let lawful = disks || self.client.closed_at == Some(node);
+            let lawful = self.disk_failed || self.client.closed_at == Some(node);
             assert!(lawful, "oracle client: an error without a disk's error");
         }
         let (oldest, step) = (self.client.oldest(), self.step);

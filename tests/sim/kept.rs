@@ -1,5 +1,6 @@
 //! Bugs that the simulator has shown, each as a story that shows it again.
 
+use crate::fate::DiskPart;
 use crate::story::Story;
 use rblk::replica::event::FrontResult;
 use rblk::wire::message::{DiskState, Refusal};
@@ -12,7 +13,7 @@ fn a_primary_without_its_disk_takes_no_peer_that_may_have_forgotten() {
     let block = story.block_in(2);
     assert_eq!(story.write(0, block, 2), FrontResult::Done);
     story.kill(1, true);
-    story.world.nodes[0].fail_next = true;
+    story.fail_next(0, DiskPart::Data);
     story.begin_write(0, block + 4, 2);
     story.until("the disk is given up", |story| story.state(0).disk == DiskState::Diskless);
     story.start(1);

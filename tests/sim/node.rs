@@ -3,8 +3,8 @@
 //! The contract of buffers: a buffer is free when the request it came with has been answered *and* no operation
 //! uses it. Each `ReadResync` and `ReadPeer` is followed by exactly one send or release of its buffer.
 
-use crate::disk::{Disk, Work};
-use crate::fate::Moment;
+use crate::disk::{DataOp, Disk, Work};
+use crate::fate::{DiskPart, Moment};
 use crate::geometry::Geometry;
 use crate::metadisk::MetaDisk;
 use crate::net::{Content, Frame};
@@ -90,8 +90,8 @@ pub(crate) struct Node {
     pub(crate) seen: (DiskState, Connection),
     /// It has been asked to leave.
     pub(crate) leaving: bool,
-    /// The next operation on this disk fails: for scenarios.
-    pub(crate) fail_next: bool,
+    /// An operation of this disk fails, after some more of its kind.
+    pub(crate) error_at: Option<(DiskPart, u64)>,
     /// And here it never ends.
     pub(crate) hang_next: bool,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
@@ -143,7 +143,7 @@ impl Node {
             was_up: false,
             seen: (DiskState::Diskless, Connection::Connecting),
             leaving: false,
-            fail_next: false,
+            error_at: None,
             hang_next: false,
             harmed: false,
             timer: None,
@@ -257,6 +257,7 @@ impl Node {
         self.was_up = false;
         self.leaving = false;
         self.harmed = false;
+        self.error_at = None;
         self.timer = None;
         self.buffers.clear();
         self.op_buffers.clear();
@@ -460,6 +461,7 @@ impl World {
         self.nodes[node].disk.start(op, span, work, hung);
         if hung {
             self.nodes[node].harmed = true;
+            self.disk_failed = true;
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
@@ -479,7 +481,12 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
-        let fails = self.disk_fails(node, op);
+        let flush = matches!(
+            self.nodes[node].disk.in_flight.get(&op),
+            Some(DataOp { work: Work::Flush(_), .. })
+        );
+        let part = if flush { DiskPart::Flush } else { DiskPart::Data };
+        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush);
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -504,13 +511,10 @@ impl World {
             return;
         }
         let mut injected = self.inject_meta(node);
-        let fails = self.plan.faults.meta_error && !self.healing && self.rng.below(300) == 0;
+        let fails = self.disk_fails(node, DiskPart::Metadata);
         if let Some(fate) = &mut injected {
             self.nodes[node].disk.meta.fail(op, fate);
         } else if fails {
-            self.nodes[node].harmed = true;
-            self.sums.count("metadata write errors");
-            self.note(Some(node), || "! metadata write fails".to_string());
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
         } else {
             self.nodes[node].disk.meta.finish(op);
@@ -520,35 +524,28 @@ impl World {
         self.tell(node, Fact::MetaDone { op: OpId(op), ok });
     }
 
-    fn disk_fails(&mut self, node: usize, op: u64) -> bool {
-        if std::mem::take(&mut self.nodes[node].fail_next) {
-            self.nodes[node].harmed = true;
-            self.disk_failed = true;
-            return true;
-        }
-        let flush = match self.nodes[node].disk.in_flight.get(&op).map(|op| &op.work) {
-            Some(Work::Flush(_)) => true,
-            Some(_) => false,
-            None => return false,
-        };
-        if self.inject_disk(node, flush) {
-            return true;
+    /// True if the operation that ends now is the one that fails.
+    fn disk_fails(&mut self, node: usize, what: DiskPart) -> bool {
+        let target = &mut self.nodes[node];
+        match target.error_at {
+            Some((part, 0)) if part == what => target.error_at = None,
+            Some((part, left)) if part == what => {
+                target.error_at = Some((part, left - 1));
+                return false;
+            }
+            _ => return false,
         }
         if self.healing {
             return false;
         }
-        let faults = self.plan.faults;
-        let rate = match flush {
-            true if faults.flush_error => 60,
-            false if faults.data_error => 600,
-            _ => return false,
-        };
-        if self.rng.below(rate) != 0 {
-            return false;
-        }
-        self.nodes[node].harmed = true;
-        self.sums.count(if flush { "flush errors" } else { "data errors" });
-        self.note(Some(node), || format!("! disk operation {op} fails, flush: {flush}"));
+        target.harmed = true;
+        self.disk_failed = true;
+        self.sums.count(match what {
+            DiskPart::Data => "data errors",
+            DiskPart::Flush => "flush errors",
+            DiskPart::Metadata => "metadata write errors",
+        });
+        self.note(Some(node), || format!("! {what:?} fails"));
         true
     }
 }

@@ -300,6 +300,10 @@ impl World {
     fn truth_without(&self, node: usize) -> Truth {
         let (lost, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&lost.disk.meta.superblock, &other.disk.meta.superblock);
+        if self.is_primary(other.id) && !self.is_primary(node) {
+            // Its clients live on: with its own disk, or with what was stable here before they were answered.
+            return Truth::AtPeer;
+        }
         let holds = self.register.admits_all(&other.disk.current);
         if !holds || lost.recorded_alone() {
             return Truth::Gone;

@@ -31,6 +31,10 @@ pub(crate) struct Plan {
     pub(crate) net_worst: u64,
     /// Mean time between two faults.
     pub(crate) fault_gap: u64,
+    /// How often a fault is followed by another at once, in percent.
+    pub(crate) chain: u64,
+    /// How soon the operator looks after a node without a disk, in percent per turn.
+    pub(crate) repair: u64,
     pub(crate) until: u64,
     pub(crate) faults: Faults,
 }
@@ -114,6 +118,8 @@ impl Plan {
             net_typical: rng.pick(&[30, 200, 2_000]),
             net_worst: if slow { 300_000 } else { 20_000 },
             fault_gap: rng.pick(&[200_000, 1_000_000, 4_000_000]),
+            chain: rng.pick(&[0, 0, 50]),
+            repair: rng.pick(&[1, 5, 20]),
             until: rng.between(10, 60) * 1_000_000,
             faults: Faults::random(rng),
         }

@@ -2,6 +2,7 @@
 //!
 //! Every step waits until what it asked for has happened, within a minute of virtual time. All oracles are on.
 
+use crate::fate::DiskPart;
 use crate::plan::{Faults, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -51,6 +52,8 @@ impl Story {
             net_typical: 100,
             net_worst: 1_000,
             fault_gap: 1,
+            chain: 0,
+            repair: 0,
             until: u64::MAX,
             faults: Faults::default(),
         };
@@ -145,6 +148,11 @@ impl Story {
 
     pub(crate) fn start(&mut self, node: usize) {
         self.world.start_node(node);
+    }
+
+    /// The next such operation of the disk fails.
+    pub(crate) fn fail_next(&mut self, node: usize, what: DiskPart) {
+        self.world.nodes[node].error_at = Some((what, 0));
     }
 
     /// The daemon does not run for `ms` milliseconds.

@@ -5,11 +5,11 @@
 //! later.
 
 use crate::client::Client;
-use crate::fate::Aim;
+use crate::fate::{Aim, Fault};
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
 use crate::node::{Fact, Node, Source};
-use crate::operator::{Fault, Operator};
+use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::register::Register;
@@ -34,7 +34,7 @@ pub(crate) enum Event {
     Client,
     Operator,
     Fault,
-    Strike { node: usize, fault: Fault },
+    Strike { fault: Fault },
 }
 
 struct Entry {
@@ -220,7 +220,7 @@ impl World {
             Event::Client => self.client_turn(),
             Event::Operator => self.operator_turn(),
             Event::Fault => self.fault_turn(),
-            Event::Strike { node, fault } => self.strike(node, fault),
+            Event::Strike { fault } => self.strike(fault),
         }
         self.check_step();
     }

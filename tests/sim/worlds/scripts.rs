@@ -3,6 +3,7 @@
 //! A script says `begin` when its own part starts; what came before is another script's. Keep them short: every event
 //! is a world for each kind of crash.
 
+use crate::fate::DiskPart;
 use crate::worlds::stage::{Played, Shape, Stage};
 use rblk::limits::EXTENT_BLOCKS;
 use rblk::wire::message::{DiskState, ZeroKind};
@@ -282,7 +283,7 @@ fn disk_fails(stage: &mut Stage) -> Played {
     let block = stage.block(0);
     stage.write(0, block, 4)?;
     stage.begin();
-    stage.world().nodes[0].fail_next = true;
+    stage.story.fail_next(0, DiskPart::Data);
     stage.write(0, block + 2, 4)?;
     stage.until_node("the disk is given up", 0, |state| state.disk == DiskState::Diskless)?;
     stage.read(0, block, 6)?;
@@ -301,7 +302,7 @@ fn peer_disk_fails(stage: &mut Stage) -> Played {
     stage.begin();
     stage.begin_write(0, block + 2, 4);
     stage.until("the peer writes", |story| !story.world.nodes[1].disk.in_flight.is_empty())?;
-    stage.world().nodes[1].fail_next = true;
+    stage.story.fail_next(1, DiskPart::Data);
     stage.answered()?;
     stage.write(0, block + 8, 1)?;
     stage.flush(0)?;

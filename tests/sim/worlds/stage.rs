@@ -65,6 +65,8 @@ impl Stage {
             net_typical: 100,
             net_worst: 1_000,
             fault_gap: 1,
+            chain: 0,
+            repair: 0,
             until: u64::MAX,
             faults: Faults::default(),
         };
@@ -270,7 +272,7 @@ impl Stage {
     /// The node stops for a time, and goes on.
     pub(crate) fn pause(&mut self, node: usize, ms: u64) -> Played {
         if self.story.world.nodes[node].is_running() {
-            self.world().pause_node(node, ms * 1_000);
+            self.world().pause(node, ms * 1_000);
         }
         self.until("the node goes on", |story| !story.world.nodes[node].paused)
     }
