@@ -92,7 +92,7 @@ pub(crate) struct Node {
     pub(crate) leaving: bool,
     /// An operation of this disk fails, after some more of its kind.
     pub(crate) error_at: Option<(DiskPart, u64)>,
-    /// And here it never ends.
+    /// The next operation on its data never ends.
     pub(crate) hang_next: bool,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
@@ -258,6 +258,7 @@ impl Node {
         self.leaving = false;
         self.harmed = false;
         self.error_at = None;
+        self.hang_next = false;
         self.timer = None;
         self.buffers.clear();
         self.op_buffers.clear();
@@ -456,8 +457,7 @@ impl World {
             DiskOp::Flush => (None, Work::Flush(target.disk.unflushed())),
         };
         let life = target.life;
-        let hung = std::mem::take(&mut self.nodes[node].hang_next)
-            || self.plan.faults.hang && !self.healing && self.rng.below(2_000) == 0;
+        let hung = std::mem::take(&mut self.nodes[node].hang_next) && !self.healing;
         self.nodes[node].disk.start(op, span, work, hung);
         if hung {
             self.nodes[node].harmed = true;

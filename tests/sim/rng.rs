@@ -29,6 +29,11 @@ impl Rng {
         rng
     }
 
+    /// One of several generators of a seed: what is drawn from one does not move the others.
+    pub(crate) fn stream(seed: u64, number: u64) -> Rng {
+        Rng::new(Rng::new(seed).next() ^ number)
+    }
+
     /// Chances and choices come out as decided.
     pub(crate) fn forced(fate: Fate) -> Rng {
         match fate {

@@ -4,8 +4,7 @@
 //! any other fault the script goes on as an operator would who sees what he can do: a request to a node that is not
 //! Primary is not made, a command may be refused, and what does not come is not waited for long.
 
-use crate::plan::{Faults, Plan};
-use crate::rng::Rng;
+use crate::plan::Plan;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use crate::trace::Trace;
 use crate::world::World;
@@ -48,29 +47,11 @@ impl Stage {
         let plan = Plan {
             blocks: shape.blocks,
             more_blocks: shape.more_blocks,
-            al_slots: 9,
-            peer_timeout_ms: PEER_TIMEOUT_MS,
-            disk_timeout_ms: 5_000,
             fresh: shape.fresh,
-            depth: 16,
-            ops: 0,
-            think: 1,
-            fua: 0,
-            zero: 0,
-            read: 0,
-            flush: 0,
-            windows: 64,
-            disk_typical: 100,
-            disk_worst: 1_000,
-            net_typical: 100,
-            net_worst: 1_000,
-            fault_gap: 1,
-            chain: 0,
-            repair: 0,
-            until: u64::MAX,
-            faults: Faults::default(),
+            peer_timeout_ms: PEER_TIMEOUT_MS,
+            ..Plan::default()
         };
-        let mut world = World::with_plan(Rng::new(1), plan, trace);
+        let mut world = World::quiet(1, plan, trace);
         world.operator.idle = true;
         world.inject.faults = faults.iter().copied().collect();
         Stage { story: Story { world } }

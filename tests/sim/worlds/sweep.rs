@@ -90,6 +90,14 @@ pub(crate) fn replay(text: &str) {
     assert!(outcome.struck, "{text}: the script is over before that");
 }
 
+/// How a world ends badly, if it does.
+pub(crate) fn failure_of(text: &str) -> Option<String> {
+    match parse(text) {
+        Ok((script, faults)) => play(script, &faults, Trace::new(false, false)).failure,
+        Err(why) => Some(format!("{text:?} names no world: {why}")),
+    }
+}
+
 /// All worlds of all scripts, or of one; `pairs` with two faults for each script.
 pub(crate) fn all(only: Option<&str>, pairs: u64) {
     let started = Instant::now();
