@@ -65,6 +65,11 @@ impl Client {
         self.pending.iter().flatten().map(|p| p.invoked).min().unwrap_or(u64::MAX)
     }
 
+    /// True if a request to the node is not answered.
+    pub(crate) fn waits_for(&self, node: usize) -> bool {
+        self.pending.iter().flatten().any(|pending| pending.node == node)
+    }
+
     /// When the oldest request was made.
     pub(crate) fn oldest_since(&self) -> Option<u64> {
         self.pending.iter().flatten().map(|p| p.since).min()

@@ -413,7 +413,10 @@ impl World {
                 self.send(node, conn.0, message, content);
             }
             Action::Close { conn, drain } => self.close(node, conn.0, drain),
-            Action::Complete { id, result, .. } => self.completed(node, id, result),
+            Action::Complete { id, result, .. } => {
+                self.note(Some(node), || format!("  answer {} {result:?}", id.0));
+                self.completed(node, id, result);
+            }
             Action::Release { buf } => self.nodes[node].give_back(buf),
             Action::ReleaseOp { op } => {
                 if let Some(buf) = self.nodes[node].op_buffers.remove(&op.0) {

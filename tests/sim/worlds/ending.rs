@@ -114,7 +114,7 @@ impl Stage {
         let limit = self.story.world.now + ms * 1_000;
         while !holds(&self.story) {
             let world = &self.story.world;
-            if world.now >= limit {
+            if world.now >= limit || world.next_at().is_none() {
                 let why = || world.why_unsettled();
                 assert!(!self.is_calm(), "oracle liveness: not in time: {what}; {}", why());
                 break;

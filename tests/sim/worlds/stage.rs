@@ -11,7 +11,7 @@ use crate::world::World;
 use crate::worlds::fault::Fault;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::replica::event::{Command, FrontResult};
-use rblk::replica::snapshot::{Connection, Snapshot};
+use rblk::replica::snapshot::{Connection, Snapshot, Suspended};
 use rblk::span::Span;
 use rblk::wire::message::{DiskState, Role, ZeroKind};
 
@@ -82,7 +82,8 @@ impl Stage {
         let begun = self.story.world.now;
         while !holds(&self.story) {
             let waited = self.story.world.now - begun;
-            if self.struck() && waited > PATIENCE_AFTER_US {
+            if self.struck() && (waited > PATIENCE_AFTER_US || self.story.world.next_at().is_none())
+            {
                 break;
             }
             assert!(waited < PATIENCE_US, "never: {what}; {}", self.story.world.why_unsettled());
@@ -149,6 +150,19 @@ impl Stage {
     /// Everything that was asked is answered; before the fault, well.
     pub(crate) fn answered(&mut self) -> Played {
         self.until("the requests are answered", |story| story.world.client.is_idle())?;
+        for node in [0, 1] {
+            let world = &self.story.world;
+            if let Some(state) =
+                world.nodes[node].snapshot().filter(|_| world.client.waits_for(node))
+            {
+                let excused = state.suspended != Suspended::No || world.nodes[node].paused;
+                assert!(
+                    excused,
+                    "oracle liveness: node {node} owes an answer: {}",
+                    world.why_unsettled()
+                );
+            }
+        }
         let last = self.story.world.client.last_result;
         assert!(self.struck() || last == Some(FrontResult::Done), "answered with {last:?}");
         Ok(())
