@@ -95,7 +95,7 @@ fn worlds() {
         Ok(name) => worlds::sweep::replay(&name),
         Err(_) => worlds::sweep::all(
             std::env::var("RBLK_SIM_SCRIPT").ok().as_deref(),
-            run::number("RBLK_SIM_PAIRS").unwrap_or(400),
+            run::number("RBLK_SIM_LOTS").unwrap_or(100),
         ),
     }
 }

@@ -5,15 +5,15 @@
 //! struck, the world must end well (`ending.rs`): no client waits, both disks are equal and stable, nothing is marked,
 //! nothing that was acknowledged is lost, and the mirror works.
 //!
-//! Then worlds with two faults, some of the many: the second is counted from where the first has struck, and may strike
-//! while the world recovers.
+//! Then some of the many others, by lot: other latencies, and a second fault, which is counted from where the first has
+//! struck and may strike while the world recovers.
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `RBLK_SIM_WORLD=SCRIPT/FAULT@N+FAULT@M` | play one world with its trace, as a failure prints it |
+//! | `RBLK_SIM_WORLD=SCRIPT#SCHEDULE/FAULT@N+FAULT@M` | play one world with its trace, as a failure prints it |
 //! | `RBLK_SIM_WORLD=SCRIPT` | play the script undisturbed, with its trace |
 //! | `RBLK_SIM_SCRIPT=SCRIPT` | the worlds of one script |
-//! | `RBLK_SIM_PAIRS=N` | N worlds with two faults for each script (default 400) |
+//! | `RBLK_SIM_LOTS=N` | N lots of five worlds for each script (default 100) |
 
 mod ending;
 pub(crate) mod fault;

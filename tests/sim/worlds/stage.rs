@@ -43,7 +43,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(shape: Shape, faults: &[Fault], trace: Trace) -> Stage {
+    pub(crate) fn new(shape: Shape, schedule: u64, faults: &[Fault], trace: Trace) -> Stage {
         let plan = Plan {
             blocks: shape.blocks,
             more_blocks: shape.more_blocks,
@@ -51,7 +51,7 @@ impl Stage {
             peer_timeout_ms: PEER_TIMEOUT_MS,
             ..Plan::default()
         };
-        let mut world = World::quiet(1, plan, trace);
+        let mut world = World::quiet(schedule, plan, trace);
         world.operator.idle = true;
         world.inject.faults = faults.iter().copied().collect();
         Stage { story: Story { world } }

@@ -32,8 +32,8 @@ struct Outcome {
 enum Job {
     /// The same moment, and faults that differ only in what is left to fate.
     Moment(Vec<Fault>),
-    /// A first fault and a few seconds, by lot.
-    Pairs(u64),
+    /// Another schedule, one fault in it, and a few that follow that one: drawn by lot.
+    Lot(u64),
 }
 
 /// What came of some worlds.
@@ -44,71 +44,98 @@ struct Tally {
     failed: Vec<(String, String)>,
 }
 
-fn play(script: &Script, faults: &[Fault], trace: Trace) -> Outcome {
-    let mut stage = Stage::new(script.shape, faults, trace);
+/// A world by its name: `SCRIPT#SCHEDULE/FAULT@N+FAULT@M`. The schedule is the seed of all latencies, 1 if not said.
+#[derive(Clone)]
+struct Name {
+    script: &'static Script,
+    schedule: u64,
+    faults: Vec<Fault>,
+}
+
+fn play(name: &Name, trace: Trace) -> Outcome {
+    let mut stage = Stage::new(name.script.shape, name.schedule, &name.faults, trace);
     let failure = guarded(|| {
-        let _ = (script.play)(&mut stage);
+        let _ = (name.script.play)(&mut stage);
         stage.end();
     });
     let world = stage.world();
     Outcome {
         counts: world.inject.counts,
         fateless: world.inject.fateless,
-        struck: world.inject.struck == faults.len(),
+        struck: world.inject.struck == name.faults.len(),
         failure: failure.err(),
         lines: world.trace.lines.drain(..).collect(),
         events: world.step,
     }
 }
 
-fn name(script: &Script, faults: &[Fault]) -> String {
-    let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
-    match faults.is_empty() {
-        true => script.name.to_string(),
-        false => format!("{}/{}", script.name, faults.join("+")),
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.script.name)?;
+        if self.schedule != 1 {
+            write!(f, "#{}", self.schedule)?;
+        }
+        for (place, fault) in self.faults.iter().enumerate() {
+            write!(f, "{}{fault}", if place == 0 { '/' } else { '+' })?;
+        }
+        Ok(())
     }
 }
 
-fn parse(text: &str) -> Result<(&'static Script, Vec<Fault>), String> {
-    let (script, faults) = match text.split_once('/') {
-        Some((script, faults)) => (script, faults.split('+').map(str::parse).collect()),
-        None => (text, Ok(Vec::new())),
-    };
-    let found = SCRIPTS.iter().find(|known| known.name == script);
-    Ok((found.ok_or_else(|| format!("no script is called {script:?}"))?, faults?))
+impl std::str::FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Name, String> {
+        let (script, faults) = match text.split_once('/') {
+            Some((script, faults)) => (script, faults.split('+').map(str::parse).collect()),
+            None => (text, Ok(Vec::new())),
+        };
+        let (script, schedule) = match script.split_once('#') {
+            Some((script, number)) => {
+                (script, number.parse().map_err(|_| "a schedule is a number"))
+            }
+            None => (script, Ok(1)),
+        };
+        let found = SCRIPTS.iter().find(|known| known.name == script);
+        let script = found.ok_or_else(|| format!("no script is called {script:?}"))?;
+        Ok(Name { script, schedule: schedule?, faults: faults? })
+    }
+}
+
+fn named(text: &str) -> Name {
+    text.parse().unwrap_or_else(|why| panic!("{text:?} names no world: {why}"))
+}
+
+fn silent() -> Trace {
+    Trace::new(false, false)
 }
 
 /// Plays one world by its name, with its trace.
 pub(crate) fn replay(text: &str) {
-    let (script, faults) =
-        parse(text).unwrap_or_else(|why| panic!("{text:?} names no world: {why}"));
-    let outcome = play(script, &faults, Trace::new(true, true));
-    println!("{text}: {} events, since the last fault {:?}", outcome.events, outcome.counts);
+    let name = named(text);
+    let outcome = play(&name, Trace::new(true, true));
+    println!("{name}: {} events, since the last fault {:?}", outcome.events, outcome.counts);
     if let Some(failure) = outcome.failure {
-        panic!("{text}: {failure}");
+        panic!("{name}: {failure}");
     }
-    assert!(outcome.struck, "{text}: the script is over before that");
+    assert!(outcome.struck, "{name}: the script is over before that");
 }
 
 /// How a world ends badly, if it does.
 pub(crate) fn failure_of(text: &str) -> Option<String> {
-    match parse(text) {
-        Ok((script, faults)) => play(script, &faults, Trace::new(false, false)).failure,
-        Err(why) => Some(format!("{text:?} names no world: {why}")),
-    }
+    play(&named(text), silent()).failure
 }
 
-/// All worlds of all scripts, or of one; `pairs` with two faults for each script.
-pub(crate) fn all(only: Option<&str>, pairs: u64) {
+/// All worlds of all scripts, or of one, and `lots` draws of others for each script.
+pub(crate) fn all(only: Option<&str>, lots: u64) {
     let started = Instant::now();
     let mut total = Tally::default();
     for script in SCRIPTS.iter().filter(|script| only.is_none_or(|only| only == script.name)) {
         let begun = Instant::now();
-        let undisturbed = play(script, &[], Trace::new(false, false));
-        let mut found = Tally { worlds: 1, ..Tally::default() };
-        match undisturbed.failure {
-            Some(failure) => found.failed.push((name(script, &[]), failure)),
-            None => sweep(script, &undisturbed.counts, pairs, &mut found),
+        let mut found = Tally::default();
+        let undisturbed = found.play(&Name { script, schedule: 1, faults: Vec::new() });
+        if found.failed.is_empty() {
+            sweep(script, &undisturbed.counts, lots, &mut found);
         }
         println!(
             "{:<21} {:>4} events {:>6} worlds {:>4} failed {:>6.1} s",
@@ -131,12 +158,9 @@ pub(crate) fn all(only: Option<&str>, pairs: u64) {
 }
 
 /// All worlds of a script.
-fn sweep(script: &Script, counts: &Counts, pairs: u64, total: &mut Tally) {
-    let jobs: Vec<Job> = moments(counts)
-        .into_iter()
-        .map(Job::Moment)
-        .chain((0..pairs.div_ceil(SECONDS)).map(Job::Pairs))
-        .collect();
+fn sweep(script: &'static Script, counts: &Counts, lots: u64, total: &mut Tally) {
+    let jobs: Vec<Job> =
+        moments(counts).into_iter().map(Job::Moment).chain((0..lots).map(Job::Lot)).collect();
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Tally::default());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -146,7 +170,7 @@ fn sweep(script: &Script, counts: &Counts, pairs: u64, total: &mut Tally) {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let done = match job {
                         Job::Moment(alike) => play_moment(script, alike),
-                        Job::Pairs(lot) => play_pairs(script, counts, *lot),
+                        Job::Lot(lot) => play_lot(script, counts, *lot),
                     };
                     found.lock().expect("no panic holds it").add(done);
                 }
@@ -174,10 +198,10 @@ fn moments(counts: &Counts) -> Vec<Vec<Fault>> {
 }
 
 /// If fate had nothing to decide in the first world, the others are the same.
-fn play_moment(script: &Script, alike: &[Fault]) -> Tally {
+fn play_moment(script: &'static Script, alike: &[Fault]) -> Tally {
     let mut tally = Tally::default();
     for fault in alike {
-        let outcome = tally.play(script, &[*fault]);
+        let outcome = tally.play(&Name { script, schedule: 1, faults: vec![*fault] });
         if outcome.fateless {
             break;
         }
@@ -185,15 +209,16 @@ fn play_moment(script: &Script, alike: &[Fault]) -> Tally {
     tally
 }
 
-/// Seconds are counted from where the first has struck, so that comes first and alone.
-fn play_pairs(script: &Script, counts: &Counts, lot: u64) -> Tally {
+/// A second fault is counted from where the first has struck, so that comes first and alone.
+fn play_lot(script: &'static Script, counts: &Counts, lot: u64) -> Tally {
     let mut tally = Tally::default();
     let mut rng = Rng::new(lot);
+    let schedule = 2 + lot;
     let Some(first) = any_fault(&mut rng, counts) else { return tally };
-    let alone = play(script, &[first], Trace::new(false, false));
+    let alone = tally.play(&Name { script, schedule, faults: vec![first] });
     for _ in 0..SECONDS {
         if let Some(second) = any_fault(&mut rng, &alone.counts) {
-            tally.play(script, &[first, second]);
+            tally.play(&Name { script, schedule, faults: vec![first, second] });
         }
     }
     tally
@@ -211,12 +236,12 @@ fn any_fault(rng: &mut Rng, counts: &Counts) -> Option<Fault> {
 }
 
 impl Tally {
-    fn play(&mut self, script: &Script, faults: &[Fault]) -> Outcome {
-        let mut outcome = play(script, faults, Trace::new(false, false));
+    fn play(&mut self, name: &Name) -> Outcome {
+        let mut outcome = play(name, silent());
         self.worlds += 1;
         self.events += outcome.events;
         if let Some(failure) = outcome.failure.take() {
-            self.failed.push((name(script, faults), failure));
+            self.failed.push((name.to_string(), failure));
         }
         outcome
     }
@@ -235,10 +260,7 @@ fn report(failed: &[(String, String)]) -> String {
         let line = failure.lines().last().unwrap_or_default();
         text += &format!("  {name}: {line}\n");
     }
-    let lines = match parse(first) {
-        Ok((script, faults)) => play(script, &faults, Trace::new(true, false)).lines,
-        Err(_) => Vec::new(),
-    };
+    let lines = play(&named(first), Trace::new(true, false)).lines;
     text += &format!("the first of them, {first}: {failure}\n{}\n", lines.join("\n"));
     text += &format!("replay: RBLK_SIM_WORLD={first} cargo test --test sim worlds");
     text
