@@ -3,6 +3,10 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `RBLK_CORPUS=DIR` | replay `DIR/TARGET/*` instead |
+//! | `RBLK_FUZZ_RUNS=N` | inputs made of these at random, for each target (default 100) |
+//! | `RBLK_FUZZ_SEED=N` | decides which (default 1) |
+//!
+//! An input that fails is left as `fuzz/artifacts/TARGET`.
 
 #[path = "fuzz/mod.rs"]
 mod fuzz;
@@ -60,6 +64,63 @@ macro_rules! targets {
 }
 
 targets!(frames stream blocks recovery bitmaps config control nbd core);
+
+fn number(name: &str, default: u64) -> u64 {
+    let Ok(text) = std::env::var(name) else { return default };
+    text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}"))
+}
+
+/// A stand-in for the fuzzer where that cannot be had: blind, but quick to find what is near.
+#[test]
+fn mixtures() {
+    let runs = number("RBLK_FUZZ_RUNS", 100);
+    let mut chance = Chance(number("RBLK_FUZZ_SEED", 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    for (name, run) in fuzz::TARGETS {
+        let kept: Vec<Vec<u8>> =
+            inputs(name).iter().map(|path| std::fs::read(path).expect("an input")).collect();
+        for _ in 0..runs {
+            let input = chance.mix(&kept);
+            if catch_unwind(AssertUnwindSafe(|| run(&input))).is_err() {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/artifacts");
+                std::fs::create_dir_all(&path).expect("a folder");
+                std::fs::write(path.join(name), &input).expect("written");
+                panic!("{name} fails on an input of {} bytes: fuzz/artifacts/{name}", input.len());
+            }
+        }
+    }
+}
+
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % bound.max(1)
+    }
+
+    /// Two inputs, one after the other, and some bytes changed, taken out or put in.
+    fn mix(&mut self, kept: &[Vec<u8>]) -> Vec<u8> {
+        let mut input = kept[self.below(kept.len())].clone();
+        let other = &kept[self.below(kept.len())];
+        if self.below(2) == 0 {
+            let (cut, from) = (self.below(input.len()), self.below(other.len()));
+            input.truncate(cut);
+            input.extend_from_slice(&other[from..]);
+        }
+        for _ in 0..self.below(8) {
+            let (at, byte) = (self.below(input.len()), self.below(256) as u8);
+            match self.below(4) {
+                0 if at < input.len() => drop(input.remove(at)),
+                1 => input.insert(at, byte),
+                _ if at < input.len() => input[at] = byte,
+                _ => {}
+            }
+        }
+        input
+    }
+}
 
 #[test]
 fn every_target_is_replayed() {

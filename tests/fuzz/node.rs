@@ -189,15 +189,24 @@ impl Node {
         self.carry_out();
     }
 
+    /// A new stream. The driver keeps the old one until the core has closed one of the two.
     pub(crate) fn connect(&mut self) {
-        // The driver gives up the old one only when the core says so.
         self.last_conn += 1;
         let conn = self.last_conn;
-        let old = self.conn.take();
-        self.conn_ended();
-        self.conn = Some(conn);
+        let old = self.conn.replace(conn);
+        let expected = std::mem::take(&mut self.expected);
+        let (said, asked) = (std::mem::take(&mut self.said), std::mem::take(&mut self.asked));
         self.handle(Input::Connected { conn: ConnId(conn) });
-        assert!(old.is_none() || self.step.closed.is_some(), "two connections at once");
+        if self.conn == Some(conn) {
+            assert!(old.is_none() || self.step.closed == old, "two connections at once");
+            for (_, buf) in expected {
+                self.release(buf);
+            }
+        } else {
+            assert_eq!(self.step.closed, Some(conn));
+            self.conn = old;
+            (self.expected, self.said, self.asked) = (expected, said, asked);
+        }
     }
 
     pub(crate) fn disconnect(&mut self) {
