@@ -6,7 +6,7 @@
 //! | `RBLK_FUZZ_RUNS=N` | inputs made of these at random, for each target (default 100) |
 //! | `RBLK_FUZZ_SEED=N` | decides which (default 1) |
 //!
-//! An input that fails is left as `fuzz/artifacts/TARGET`.
+//! An input that fails is left as `fuzz/artifacts/TARGET-mixture`.
 
 #[path = "fuzz/mod.rs"]
 mod fuzz;
@@ -81,10 +81,11 @@ fn mixtures() {
         for _ in 0..runs {
             let input = chance.mix(&kept);
             if catch_unwind(AssertUnwindSafe(|| run(&input))).is_err() {
-                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/artifacts");
-                std::fs::create_dir_all(&path).expect("a folder");
-                std::fs::write(path.join(name), &input).expect("written");
-                panic!("{name} fails on an input of {} bytes: fuzz/artifacts/{name}", input.len());
+                let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/artifacts");
+                std::fs::create_dir_all(&folder).expect("a folder");
+                let path = folder.join(format!("{name}-mixture"));
+                std::fs::write(&path, &input).expect("written");
+                panic!("{name} fails on {}", path.display());
             }
         }
     }

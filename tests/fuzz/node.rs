@@ -577,7 +577,12 @@ impl Node {
         assert!(self.filled.is_empty() && self.expected.is_empty());
         if self.fronts.is_empty() {
             assert_eq!(self.buffers(), 0, "a buffer is lost");
-            assert!(self.commands.is_empty(), "a command waits for ever");
+            assert!(
+                self.commands.is_empty(),
+                "a command waits for ever: {:?}, {:?}",
+                state.role,
+                state.disk
+            );
         }
     }
 }
