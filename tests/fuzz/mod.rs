@@ -26,8 +26,11 @@ pub(crate) mod node;
 pub(crate) mod recovery;
 pub(crate) mod stream;
 
-/// Targets by name. Each panics if a promise is broken.
-pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// Panics if a promise is broken.
+pub(crate) type Target = fn(&[u8]);
+
+/// Targets by name.
+pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("frames", frames::run),
     ("stream", stream::run),
     ("blocks", blocks::run),

@@ -106,10 +106,9 @@ impl Server {
         let mut left = bytes;
         loop {
             let client = &mut self.clients[place];
-            let missing = match (&mut client.filling, &mut client.skipping) {
-                (Some((_, missing)), _) | (None, Some((_, missing))) => missing,
-                (None, None) => return,
-            };
+            let filling = client.filling.as_mut().map(|(_, missing)| missing);
+            let skipping = client.skipping.as_mut().map(|(_, missing)| missing);
+            let Some(missing) = filling.or(skipping) else { return };
             let part = left.min(*missing);
             *missing -= part;
             left -= part;

@@ -461,7 +461,7 @@ impl Node {
             }
             Action::Reply { id, result } => self.reply(id, result),
             Action::Notify(Notice::PeerBroken(_) | Notice::Refused { .. }) => {
-                self.step.blamed = true
+                self.step.blamed = true;
             }
             Action::Notify(_) => {}
         }
@@ -524,7 +524,7 @@ impl Node {
         assert_eq!(header.message(extension), Ok(message));
         match payload {
             Payload::Buf(buf) => {
-                assert!(self.references[buf.0 as usize] > 0, "a free buffer is sent")
+                assert!(self.references[buf.0 as usize] > 0, "a free buffer is sent");
             }
             Payload::Into(buf) => {
                 let id = id_of(&message).expect("only a read has an answer with payload");
