@@ -1,5 +1,5 @@
 //! DRBD configurations and what becomes of them: `tests/import/*.res` with the expected TOML beside it in `*.toml` and
-//! what is said about it in `*.notes`; then what no text may do.
+//! what is said about it in `*.notes.txt`; then what no text may do.
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -92,7 +92,7 @@ fn every_fixture_becomes_what_stands_beside_it() {
         };
         let toml = outcome.as_ref().ok().map(|imported| imported.toml.as_str());
         expect(&format!("{name}.toml"), toml);
-        expect(&format!("{name}.notes"), Some(&said(&outcome)));
+        expect(&format!("{name}.notes.txt"), Some(&said(&outcome)));
         if let Some(toml) = toml {
             let table: toml::Table = toml.parse().expect("TOML");
             assert_eq!(table["node"].as_array().map(Vec::len), Some(2), "{toml}");

@@ -58,15 +58,17 @@ fn check(imported: &Imported) {
 
 fn refused(file: &Path, problems: &[Problem]) -> Error {
     let what = format!("Cannot import {}", file.display());
+    let remedy = |problem: &Problem| match problem.remedy.as_str() {
+        "" => "correct the file".to_owned(),
+        remedy => remedy.to_owned(),
+    };
     match problems {
         [problem] => {
-            let remedy =
-                if problem.remedy.is_empty() { "correct the file" } else { &problem.remedy };
-            Error::new(Kind::Config, what).why(problem.to_string()).remedy(remedy)
+            Error::new(Kind::Config, what).why(problem.to_string()).remedy(remedy(problem))
         }
         all => {
             for problem in all {
-                say(&format!("{problem}\n  do:  {}", problem.remedy));
+                say(&format!("{problem}\n  do:  {}", remedy(problem)));
             }
             let why = format!("{} things stand in the way, listed above", all.len());
             Error::new(Kind::Config, what).why(why)

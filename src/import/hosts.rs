@@ -82,6 +82,9 @@ impl Gathered<'_> {
             return Err(Fault::new(word.at, what));
         };
         self.volumes.entry(count).or_insert(section.key.at);
+        // More than one is refused at the end; until then they must not mix.
+        let mut other = Volume::default();
+        let volume = if self.volumes.len() > 1 { &mut other } else { volume };
         let mut level = Level::new();
         for item in section.body.iter().flatten() {
             match (item.key.text.as_str(), item.body.is_some()) {
@@ -116,8 +119,9 @@ impl Gathered<'_> {
                     ));
                 }
                 volume.device = Some(at);
-                self.findings
-                    .note(at, "`device`: rblk numbers its devices itself: use /dev/rblk/NAME");
+                let text = "`device`: rblk numbers its devices itself: `rblk status NAME` names it, and \
+                            /dev/rblk/NAME links to it where the udev rule is installed";
+                self.findings.note(at, text);
             }
             ("disk", false) => {
                 once(volume.disk.is_some(), item)?;
@@ -222,10 +226,8 @@ pub(super) fn one<'a>(item: &'a Item, expected: &str) -> Result<&'a Word, Fault>
         [word] => Ok(word),
         [] => Err(Fault::new(item.key.at, format!("`{key}` without a value: expected {expected}"))),
         [_, stray, ..] => {
-            let what = format!(
-                "`{}` after the value of `{key}`: expected only {expected}",
-                shorten(&stray.text)
-            );
+            let what =
+                format!("`{}` after the value of `{key}`: expected `;`", shorten(&stray.text));
             Err(Fault::new(stray.at, what))
         }
     }

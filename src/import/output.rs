@@ -12,7 +12,8 @@ pub(super) enum OnPeerLost {
 }
 
 impl OnPeerLost {
-    fn word(self) -> &'static str {
+    /// As it stands in the file.
+    pub(super) fn word(self) -> &'static str {
         match self {
             OnPeerLost::Continue => "continue",
             OnPeerLost::Suspend => "suspend",

@@ -109,18 +109,7 @@ fn sections(
     commons: &[&Item],
     resource: &Item,
 ) -> Result<Resource, Fault> {
-    for common in commons {
-        let mut level = Level::new();
-        for item in common.body.iter().flatten() {
-            if !gathered.option_section(item, &mut level)? {
-                let what = format!(
-                    "unknown section `{}` in common: expected options",
-                    shorten(&item.key.text)
-                );
-                return Err(Fault::new(item.key.at, what));
-            }
-        }
-    }
+    gathered.commons(commons)?;
     let mut level = Level::new();
     let mut others = Vec::new();
     for item in resource.body.iter().flatten() {
@@ -178,6 +167,22 @@ fn sections(
 }
 
 impl Gathered<'_> {
+    fn commons(&mut self, commons: &[&Item]) -> Result<(), Fault> {
+        for common in commons {
+            let mut level = Level::new();
+            for item in common.body.iter().flatten() {
+                if !self.option_section(item, &mut level)? {
+                    let what = format!(
+                        "unknown section `{}` in common: expected options",
+                        shorten(&item.key.text)
+                    );
+                    return Err(Fault::new(item.key.at, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in a section of options; false if it is something else.
     fn option_section(&mut self, item: &Item, level: &mut Level) -> Result<bool, Fault> {
         match (item.key.text.as_str(), item.body.is_some()) {
@@ -284,7 +289,7 @@ impl Gathered<'_> {
                 "keep two of them in a copy of the file and import that",
             );
         } else if hosts.len() < 2 && self.findings.refusals.is_empty() {
-            let what = format!("{} hosts: expected two `on NAME {{ ... }}`", hosts.len());
+            let what = format!("{} of two hosts: expected two `on NAME {{ ... }}`", hosts.len());
             return Err(Fault::new(resource.key.at, what));
         }
         if self.volumes.len() > 1 {

@@ -109,11 +109,30 @@ impl Settings {
 }
 
 fn unknown(section: &str, key: &Word) -> Fault {
-    let known = options::names(section).join(", ");
-    let what =
-        format!("unknown option `{}` in {section}: expected one of {known}", shorten(&key.text));
+    let known = options::names(section).into_iter();
+    let near = known.map(|name| (distance(name, &key.text), name)).min();
+    let expected = match near {
+        Some((0..=2, name)) => format!("`{name}`"),
+        _ => "an option that docs/from-drbd.md lists".to_owned(),
+    };
+    let what = format!("unknown option `{}` in {section}: expected {expected}", shorten(&key.text));
     Fault::new(key.at, what)
         .remedy("correct it, or take the line out of a copy of the file and import that")
+}
+
+/// Letters to insert, remove or replace between a name that we know and one that we do not.
+fn distance(known: &str, text: &str) -> usize {
+    let mut row: Vec<usize> = (0..=known.len()).collect();
+    for (above, c) in text.bytes().enumerate() {
+        let mut corner = row[0];
+        row[0] = above + 1;
+        for (index, k) in known.bytes().enumerate() {
+            let replaced = corner + usize::from(k != c);
+            corner = row[index + 1];
+            row[index + 1] = replaced.min(corner + 1).min(row[index] + 1);
+        }
+    }
+    row[known.len()]
 }
 
 fn negation(item: &Item) -> Result<Value, Fault> {

@@ -132,7 +132,7 @@ fn nodes(resource: &Resource, findings: &mut Findings) -> Result<[Node; 2], Faul
     })
 }
 
-/// One node; `None` if its address is refused already.
+/// One node; `None` if its address or its volume is refused already.
 fn node(
     resource: &Resource,
     host: &Host,
@@ -161,8 +161,11 @@ fn node(
     let name = Name::parse(&text)
         .map_err(|why| Fault::new(at, format!("host `{}`: {why}", shorten(&text))))?;
     let Some(disk) = host.volume.disk.as_ref().or(resource.volume.disk.as_ref()) else {
-        let what = format!("no disk for host `{name}`: expected `disk PATH;`");
-        return Err(Fault::new(host.at, what));
+        if findings.refusals.is_empty() {
+            let what = format!("no disk for host `{name}`: expected `disk PATH;`");
+            return Err(Fault::new(host.at, what));
+        }
+        return Ok(None);
     };
     Ok(Some(Node { name, address: address.clone(), disk: disk.text.clone() }))
 }
@@ -218,50 +221,56 @@ fn on_peer_lost(
     findings: &mut Findings,
 ) -> Result<Option<OnPeerLost>, Fault> {
     let set = &resource.settings;
-    let mut chosen = None;
+    let by_quorum = by_quorum(resource, findings)?;
+    let mut chosen = by_quorum;
     if let Some(fencing) = set.get("fencing") {
-        chosen = Some(match fencing.text().as_str() {
+        let word = fencing.text();
+        let (by_fencing, text) = match word.as_str() {
             "resource-and-stonith" => {
-                let text = "fencing resource-and-stonith becomes on-peer-lost = \"fence\": the command of DRBD's \
-                            fence-peer handler is not taken over";
-                findings.warn(fencing.at, text);
-                OnPeerLost::Fence
+                (OnPeerLost::Fence, "the command of DRBD's fence-peer handler is not taken over")
             }
-            "resource-only" => {
-                let text = "fencing resource-only becomes on-peer-lost = \"continue\": no handler is called; a node \
-                            that may have missed writes is promoted only with --force";
-                findings.warn(fencing.at, text);
-                OnPeerLost::Continue
-            }
-            _ => OnPeerLost::Continue,
-        });
-    }
-    if let Some(quorum) = set.get("quorum") {
-        match quorum.text().as_str() {
-            "off" => {}
-            "1" => chosen = chosen.or(Some(OnPeerLost::Continue)),
-            text @ ("majority" | "all" | "2") => {
-                let text = format!("quorum {text} of two nodes becomes on-peer-lost = \"suspend\"");
-                findings.warn(quorum.at, text);
-                chosen = Some(OnPeerLost::Suspend);
-            }
-            text => {
-                let what =
-                    format!("`quorum {}`: expected off, majority, all, 1 or 2", shorten(text));
-                return Err(Fault::new(quorum.at, what));
-            }
+            "resource-only" => (
+                OnPeerLost::Continue,
+                "no handler is called; a node that may have missed writes is promoted only with --force",
+            ),
+            _ => (OnPeerLost::Continue, ""),
+        };
+        // Quorum holds requests back whatever fencing says.
+        let stricter = by_quorum == Some(OnPeerLost::Suspend);
+        let result = if stricter { OnPeerLost::Suspend } else { by_fencing };
+        if !text.is_empty() {
+            let key = result.word();
+            findings.warn(fencing.at, format!("fencing {word}: on-peer-lost = \"{key}\": {text}"));
         }
+        chosen = Some(result);
     }
-    let alone = chosen.unwrap_or(OnPeerLost::Continue);
     if let Some(dual) = set.get("allow-two-primaries").filter(|_| dual_primary) {
-        chosen = Some(alone);
-        if alone == OnPeerLost::Continue {
+        let result = chosen.unwrap_or(OnPeerLost::Continue);
+        if result == OnPeerLost::Continue {
             let text = "two Primaries that lose each other both go on, as with DRBD without fencing, and their data \
                         parts: consider on-peer-lost = \"prefer\", \"suspend\" or \"fence\"";
             findings.warn(dual.at, text);
         }
+        chosen = Some(result);
     }
     Ok(chosen)
+}
+
+fn by_quorum(resource: &Resource, findings: &mut Findings) -> Result<Option<OnPeerLost>, Fault> {
+    let Some(quorum) = resource.settings.get("quorum") else { return Ok(None) };
+    match quorum.text().as_str() {
+        "off" => Ok(None),
+        "1" => Ok(Some(OnPeerLost::Continue)),
+        text @ ("majority" | "all" | "2") => {
+            let text = format!("quorum {text} of two nodes: on-peer-lost = \"suspend\"");
+            findings.warn(quorum.at, text);
+            Ok(Some(OnPeerLost::Suspend))
+        }
+        text => {
+            let what = format!("`quorum {}`: expected off, majority, all, 1 or 2", shorten(text));
+            Err(Fault::new(quorum.at, what))
+        }
+    }
 }
 
 fn split_brain(
