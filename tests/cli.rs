@@ -510,20 +510,22 @@ fn import_prints_toml_on_stdout_and_everything_else_on_stderr() {
     let output = place.rblk(&["import", &file("single-83.res")]);
     assert_done(&output);
     assert!(
-        stderr(&output).contains("single-83.res:12:5: note: `unplug-watermark 128`"),
+        stderr(&output).contains("single-83.res:10:5: note: `unplug-watermark 128`"),
         "{}",
         stderr(&output)
     );
-    let taken = Place::new(stdout(&output)).rblk(&["config", "mail"]);
+    let output = place.rblk(&["import", &file("timeouts-84.res")]);
+    assert_done(&output);
+    let taken = Place::new(stdout(&output)).rblk(&["config", "db"]);
     assert_done(&taken);
-    assert!(stdout(&taken).contains("disk = \"/dev/sda7\""), "{}", stdout(&taken));
+    assert!(stdout(&taken).contains("peer-timeout-ms = 3000"), "{}", stdout(&taken));
 
     let output = place.rblk(&["import", &file("drbd.conf"), "--resource", "a"]);
     assert_done(&output);
     assert!(stdout(&output).contains("dual-primary = true"), "{}", stdout(&output));
 
     for (name, parts) in [
-        ("refused.res", &["9 things", "protocol A", "do:  "][..]),
+        ("refused.res", &["7 things", "protocol A", "do:  "][..]),
         ("unknown-option.res", &["unknown-option.res:3:5", "unknown option `protcol`", "protocol"]),
         ("drbd.conf", &["--resource"]),
         ("drbd.d", &["not a regular file"]),

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 const STATEMENTS: &str = "address, device, disk, meta-disk, node-id or a volume section";
 const EXTERNAL: &str = "`meta-disk` names a disk of its own";
-const EXTERNAL_DO: &str = "rblk keeps its metadata at the end of the data disk, which is all data here: grow that disk, \
-                           write `meta-disk internal` in a copy of the file, and import that";
+const EXTERNAL_DO: &str = "rblk keeps its metadata at the end of the data disk, which is all data here: grow that \
+                           disk, write `meta-disk internal` in a copy of the file, and import that";
 
 /// What a volume lies on.
 #[derive(Clone, Default, Debug)]

@@ -157,7 +157,7 @@ pub fn import(
         .and_then(|resource| translate::translate(file, &resource, &mut findings));
     let mut refusals = findings.refusals;
     let output = match translated {
-        Ok(output) if refusals.is_empty() => output,
+        Ok(Some(output)) if refusals.is_empty() => output,
         Ok(_) => {
             refusals.sort_by_key(|fault| fault.at);
             return Err(refusals.into_iter().map(problem).collect());

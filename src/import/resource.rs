@@ -187,7 +187,7 @@ impl Gathered<'_> {
     fn option_section(&mut self, item: &Item, level: &mut Level) -> Result<bool, Fault> {
         match (item.key.text.as_str(), item.body.is_some()) {
             (key, true) if options::SECTIONS.contains(&key) => {
-                self.settings.section(item, level)?
+                self.settings.section(item, level)?;
             }
             ("protocol", false) => self.settings.option("resource", item, level)?,
             ("proxy", true) => self.proxy(item),

@@ -45,12 +45,12 @@ const SPLIT_BRAIN: [(&str, &str, &[&str]); 3] = [
     ("after-sb-2pri", "after-2pri", &["disconnect", "violently-as0p", "call-pri-lost-after-sb"]),
 ];
 
-/// Translates `resource`, read from `file`.
+/// Translates `resource`, read from `file`; `None` if what was refused leaves nothing to translate.
 pub(super) fn translate(
     file: &Path,
     resource: &Resource,
     findings: &mut Findings,
-) -> Result<Output, Fault> {
+) -> Result<Option<Output>, Fault> {
     let set = &resource.settings;
     for setting in set.all() {
         remark(setting, findings);
@@ -62,7 +62,7 @@ pub(super) fn translate(
             "write `protocol C` in a copy of the file if the link is fast enough for it, and import that",
         );
     }
-    let nodes = nodes(resource, findings)?;
+    let Some(nodes) = nodes(resource, findings)? else { return Ok(None) };
     let dual_primary = set.flag("allow-two-primaries");
     let promote_at_start = promote_at_start(resource, dual_primary, &nodes, findings)?;
     let on_peer_lost = on_peer_lost(resource, dual_primary, findings)?;
@@ -74,7 +74,7 @@ pub(super) fn translate(
         );
     }
     let from = file.display().to_string().chars().flat_map(char::escape_debug).collect();
-    Ok(Output {
+    Ok(Some(Output {
         from,
         name: resource.name.clone(),
         dual_primary,
@@ -84,7 +84,7 @@ pub(super) fn translate(
         disk_timeout_ms: disk_timeout(resource, findings),
         split_brain,
         nodes,
-    })
+    }))
 }
 
 /// Says what becomes of an option that is not translated.
@@ -105,7 +105,8 @@ fn remark(setting: &Setting, findings: &mut Findings) {
     }
 }
 
-fn nodes(resource: &Resource, findings: &mut Findings) -> Result<[Node; 2], Fault> {
+/// Both nodes; `None` if one of them is refused already.
+fn nodes(resource: &Resource, findings: &mut Findings) -> Result<Option<[Node; 2]>, Fault> {
     let mut nodes: Vec<Node> = Vec::new();
     // A third one is refused already; the others are looked at all the same.
     for (index, host) in resource.hosts.iter().take(2).enumerate() {
@@ -126,10 +127,13 @@ fn nodes(resource: &Resource, findings: &mut Findings) -> Result<[Node; 2], Faul
         }
         nodes.extend(node);
     }
-    <[Node; 2]>::try_from(nodes).map_err(|_| match findings.refusals.pop() {
-        Some(refusal) => refusal,
-        None => Fault::new(resource.at, "expected two hosts"),
-    })
+    match <[Node; 2]>::try_from(nodes) {
+        Ok(nodes) => Ok(Some(nodes)),
+        Err(_) if findings.refusals.is_empty() => {
+            Err(Fault::new(resource.at, "expected two hosts"))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// One node; `None` if its address or its volume is refused already.
