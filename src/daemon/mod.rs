@@ -11,6 +11,7 @@ mod open;
 mod orders;
 mod peers;
 mod process;
+mod refusal;
 mod run;
 mod status;
 

@@ -14,6 +14,11 @@ use std::sync::mpsc::SyncSender;
 
 /// Pause between two attempts to become Primary by ourselves, in milliseconds.
 const PROMOTE_RETRY_MS: u64 = 500;
+/// A device that was closed a moment ago may still look open, because its user's goodbye is on the way: this long,
+/// in milliseconds, it is given before the order is refused.
+const LET_GO_MS: u64 = 1_000;
+/// Pause between two looks at who has the device open, in milliseconds.
+const LET_GO_LOOK_MS: u64 = 50;
 
 /// A command that the core is carrying out.
 pub(super) struct Pending {
@@ -29,11 +34,20 @@ pub(super) struct Waiting {
     answer: Option<SyncSender<Reply>>,
 }
 
+/// A command that waits for the device's users to let go.
+struct Held {
+    request: Request,
+    answer: Option<SyncSender<Reply>>,
+    until: Tick,
+    look_at: Tick,
+}
+
 /// Commands under way.
 #[derive(Default)]
 pub(super) struct Orders {
     next_id: u64,
     pending: Vec<Pending>,
+    held: Option<Held>,
     waiting: Option<Waiting>,
     /// Become Primary as soon as that is safe.
     pub(super) wants_primary: bool,
@@ -60,13 +74,17 @@ impl Orders {
     /// Nobody is answered any more.
     pub(super) fn abandon(&mut self) {
         self.pending.clear();
+        self.held = None;
         self.waiting = None;
     }
 
     /// The node is still Primary, but not for long: it must not make a device again.
     fn gives_up_role(&self) -> bool {
         let gives_up = |pending: &Pending| !matches!(pending.request, Request::Promote { .. });
-        self.left || self.waiting.is_some() || self.pending.iter().any(gives_up)
+        self.left
+            || self.held.is_some()
+            || self.waiting.is_some()
+            || self.pending.iter().any(gives_up)
     }
 }
 
@@ -78,6 +96,7 @@ impl Daemon {
                 Order::Stop => self.on_stop(),
             }
         }
+        self.users_may_be_gone();
         self.device_may_be_gone();
     }
 
@@ -101,6 +120,11 @@ impl Daemon {
             return;
         }
         self.orders.wants_primary = false;
+        if let Some(held) = self.orders.held.take() {
+            let error = Error::new(Kind::Busy, self.failed(&held.request))
+                .why("the daemon is asked to stop");
+            send(held.answer, Reply::from(error));
+        }
         if let Some(waiting) = &mut self.orders.waiting {
             waiting.request = Request::Detach; // once the device is gone, not the role alone but the node
             return;
@@ -146,30 +170,40 @@ impl Daemon {
     }
 
     fn take_device_away(&mut self, request: Request, answer: Option<SyncSender<Reply>>) {
-        let openers = match &self.front {
-            Some(front) => front.openers(),
-            None => device::record(&self.options).users(),
-        };
-        let what = self.failed(&request);
-        if !openers.is_empty() {
-            let error = Error::new(Kind::Busy, what)
-                .why(format!("the device is in use by {}", openers.join(", ")))
-                .remedy("unmount it and stop its users, then try again");
-            send(answer, Reply::from(error));
-            return;
-        }
-        if self.orders.waiting.is_some() {
-            let error = Error::new(Kind::Busy, what)
+        if self.orders.held.is_some() || self.orders.waiting.is_some() {
+            let error = Error::new(Kind::Busy, self.failed(&request))
                 .why("another demote or detach is under way")
                 .remedy("wait for it to end");
             send(answer, Reply::from(error));
             return;
         }
-        self.orders.wants_primary = false;
-        if self.front.is_none() {
-            device::record(&self.options).remove_orphan();
+        let now = self.clock.now();
+        self.orders.held =
+            Some(Held { request, answer, until: now.plus_ms(LET_GO_MS), look_at: now });
+    }
+
+    /// Takes the device away once nobody has it open, or refuses to.
+    fn users_may_be_gone(&mut self) {
+        let now = self.clock.now();
+        let Some(held) = self.orders.held.take_if(|held| held.look_at <= now) else { return };
+        let openers = match &self.front {
+            Some(front) => front.openers(),
+            None => device::record(&self.options).users(),
+        };
+        if openers.is_empty() {
+            self.orders.wants_primary = false;
+            if self.front.is_none() {
+                device::record(&self.options).remove_orphan();
+            }
+            self.stop_device(held.request, held.answer);
+        } else if now < held.until {
+            self.orders.held = Some(Held { look_at: now.plus_ms(LET_GO_LOOK_MS), ..held });
+        } else {
+            let error = Error::new(Kind::Busy, self.failed(&held.request))
+                .why(format!("the device is in use by {}", openers.join(", ")))
+                .remedy("unmount it and stop its users, then try again");
+            send(held.answer, Reply::from(error));
         }
-        self.stop_device(request, answer);
     }
 
     fn stop_device(&mut self, request: Request, answer: Option<SyncSender<Reply>>) {
@@ -216,11 +250,13 @@ impl Daemon {
         }
     }
 
-    /// When the loop must look again without being woken: after a failed attempt. What the first one waits for wakes
-    /// it.
+    /// When the loop must look again without being woken: after a failed attempt to become Primary (what the first
+    /// one waits for wakes it), and while a device's users are given time to let go.
     pub(super) fn next_order_tick(&mut self) -> Option<Tick> {
         let retry = self.orders.wants_primary && self.orders.retry_at > self.clock.now();
-        retry.then_some(self.orders.retry_at)
+        let retry = retry.then_some(self.orders.retry_at);
+        let look = self.orders.held.as_ref().map(|held| held.look_at);
+        retry.into_iter().chain(look).min()
     }
 
     fn command(&mut self, request: Request, command: Command, answer: Option<SyncSender<Reply>>) {
@@ -274,71 +310,6 @@ impl Daemon {
                 self.orders.waiting = Some(Waiting { request: Request::Demote, answer: None });
             }
         }
-    }
-
-    fn failed(&self, request: &Request) -> String {
-        let name = &self.options.config.name;
-        match request {
-            Request::Promote { .. } => format!("Cannot promote {name}"),
-            Request::Demote => format!("Cannot demote {name}"),
-            Request::Detach => format!("Cannot detach {name}"),
-            Request::Status => format!("Cannot show {name}"),
-        }
-    }
-
-    fn explain(&self, request: &Request, error: CommandError) -> Error {
-        let name = &self.options.config.name;
-        let peer = &self.options.config.peer_of(self.options.node).name;
-        let (kind, why, remedy) = match error {
-            CommandError::NotUpToDate(_) if self.replica.snapshot().peer_disk.is_some() => (
-                Kind::Refused,
-                format!("neither this disk nor that of {peer} holds the volume's data yet"),
-                format!(
-                    "on the node whose data shall be kept run `rblk promote {name} --force`: \
-                     the other disk is overwritten"
-                ),
-            ),
-            CommandError::NotUpToDate(disk) => (
-                Kind::Refused,
-                format!(
-                    "the disk is {disk:?}, and {peer} is not there to say whether its data is newer"
-                ),
-                format!(
-                    "bring {peer} back, or run `rblk promote {name} --force`: writes that only {peer} has are then lost"
-                ),
-            ),
-            CommandError::PeerIsPrimary => (
-                Kind::Refused,
-                format!("{peer} is Primary"),
-                format!("run `rblk demote {name}` on {peer} first"),
-            ),
-            CommandError::NoDisk => (
-                Kind::Refused,
-                "this node's disk has failed".to_owned(),
-                format!("replace it, then `rblk create {name}` and attach again"),
-            ),
-            CommandError::Busy => (
-                Kind::Busy,
-                "another change of role is under way".to_owned(),
-                "wait for it to end".to_owned(),
-            ),
-            CommandError::PeerLost => (
-                Kind::Refused,
-                format!("the connection to {peer} broke while it was asked"),
-                "try again".to_owned(),
-            ),
-            CommandError::DiskFailed => (
-                Kind::Io,
-                "this node's disk failed meanwhile".to_owned(),
-                format!("look at `rblk status {name}` and the log"),
-            ),
-            CommandError::Detaching => (
-                Kind::Refused,
-                "this node is being detached".to_owned(),
-                format!("attach {name} again first"),
-            ),
-        };
-        Error::new(kind, self.failed(request)).why(why).remedy(remedy)
     }
 }
 

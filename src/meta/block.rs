@@ -269,11 +269,8 @@ pub(super) fn expect_place(header: &Header, kind: Kind, address: u64) -> Result<
 ///
 /// What can be told from the block alone: `Blank`, `Magic`, `Checksum`, `Version`, `Kind`, `Content`.
 pub fn inspect(block: &[u8; META_BLOCK_BYTES]) -> Result<(Header, &[u8]), BlockError> {
-    if all_zero(block) {
-        return Err(BlockError::Blank);
-    }
     if get(block, at::MAGIC) != MAGIC {
-        return Err(BlockError::Magic);
+        return Err(if all_zero(block) { BlockError::Blank } else { BlockError::Magic });
     }
     if u32::from_le_bytes(get(block, at::CHECKSUM)) != checksum(block) {
         return Err(BlockError::Checksum);

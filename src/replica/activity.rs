@@ -61,6 +61,8 @@ pub(super) struct ActivityLog {
     evicted: Vec<u32>,
     /// Blocks in both epochs.
     unstable: u64,
+    /// Times that an extent left the log.
+    forgets: u64,
 }
 
 impl ActivityLog {
@@ -76,6 +78,7 @@ impl ActivityLog {
             hand: 0,
             evicted: Vec::with_capacity(AL_SLOTS),
             unstable: 0,
+            forgets: 0,
         }
     }
 
@@ -195,6 +198,7 @@ impl ActivityLog {
                 assert!(self.slots[at].is_idle(), "only an idle activity log is emptied");
                 self.evicted.push(extent);
                 self.index[extent as usize] = NO_SLOT;
+                self.forgets += 1;
                 self.slots[at] = Slot::EMPTY;
             }
         }
@@ -221,6 +225,11 @@ impl ActivityLog {
         self.slot_of(extent).is_some()
     }
 
+    /// Times that an extent left the log.
+    pub(super) fn forgets(&self) -> u64 {
+        self.forgets
+    }
+
     fn slot_of(&self, extent: u32) -> Option<usize> {
         let slot = *self.index.get(extent as usize)?;
         (slot != NO_SLOT).then_some(usize::from(slot))
@@ -242,6 +251,7 @@ impl ActivityLog {
         self.hand = (at + 1) % count;
         if let Some(old) = self.slots[at].extent {
             self.index[old as usize] = NO_SLOT;
+            self.forgets += 1;
             if self.evicted.len() == self.evicted.capacity() {
                 // More evictions than slots between two transactions: the same extents come and go.
                 self.evicted.sort_unstable();

@@ -31,6 +31,8 @@ pub(super) struct Dirty {
     pages: Vec<Page>,
     blocks: u64,
     count: u64,
+    /// Times that bits were cleared.
+    forgets: u64,
 }
 
 impl Dirty {
@@ -43,12 +45,18 @@ impl Dirty {
             pages: vec![Page::Clean; pages],
             blocks,
             count: 0,
+            forgets: 0,
         }
     }
 
     /// Blocks that may differ.
     pub(super) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Times that bits were cleared: what was found marked still is while this stands.
+    pub(super) fn forgets(&self) -> u64 {
+        self.forgets
     }
 
     /// The volume ends here: bits beyond mean nothing and are dropped.
@@ -100,6 +108,7 @@ impl Dirty {
         });
         assert!(removed <= self.count, "the count of set bits is exact");
         self.count -= removed;
+        self.forgets += u64::from(removed > 0);
         removed
     }
 
@@ -117,21 +126,32 @@ impl Dirty {
 
     /// True if a bit of `blocks` is set.
     pub(super) fn any(&self, blocks: Range<u64>) -> bool {
-        self.next(blocks.start).is_some_and(|block| block < blocks.end)
+        self.next_before(blocks.start, blocks.end).is_some()
     }
 
     /// The first set bit from `from` on.
     pub(super) fn next(&self, from: u64) -> Option<u64> {
-        if from >= self.blocks {
+        self.next_before(from, self.blocks)
+    }
+
+    /// The first set bit from `from` on and below `end`: looks no further, for a bitmap has millions of words.
+    fn next_before(&self, from: u64, end: u64) -> Option<u64> {
+        let end = end.min(self.blocks);
+        if from >= end {
             return None;
         }
+        let last = ((end - 1) / 64) as usize;
         let mut at = (from / 64) as usize;
         let mut word = self.words[at] & (u64::MAX << (from % 64));
         while word == 0 {
             at += 1;
-            word = *self.words.get(at)?;
+            if at > last {
+                return None;
+            }
+            word = self.words[at];
         }
-        Some(at as u64 * 64 + u64::from(word.trailing_zeros()))
+        let bit = at as u64 * 64 + u64::from(word.trailing_zeros());
+        (bit < end).then_some(bit)
     }
 
     /// The run of set bits that begins at `first`, at most `max` long.

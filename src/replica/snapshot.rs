@@ -103,11 +103,7 @@ impl Replica {
             sectors: self.sectors,
             block_bytes: hello.map_or(self.block_bytes, |h| h.block_bytes.max(self.block_bytes)),
             discard: self.discard && hello.is_none_or(|h| h.discard),
-            connection: match self.link.conn() {
-                None => Connection::Connecting,
-                Some(_) if up => Connection::Connected,
-                Some(_) => Connection::Greeting,
-            },
+            connection: self.connection(),
             replication: if !up {
                 Replication::Off
             } else if !self.resync.is_active() {
@@ -137,6 +133,20 @@ impl Replica {
         }
     }
 
+    /// The state of the local disk: cheaper than a whole snapshot.
+    pub fn disk(&self) -> DiskState {
+        self.disk
+    }
+
+    /// How far the nodes have got in meeting: cheaper than a whole snapshot.
+    pub fn connection(&self) -> Connection {
+        match self.link.conn() {
+            None => Connection::Connecting,
+            Some(_) if self.link.is_up() => Connection::Connected,
+            Some(_) => Connection::Greeting,
+        }
+    }
+
     fn suspended(&self) -> Suspended {
         if self.role == Role::Secondary || self.link.is_up() {
             Suspended::No
@@ -153,5 +163,10 @@ impl Replica {
     /// tracked-difference oracle.
     pub fn tracks(&self, block: u64) -> bool {
         self.dirty.any(block..block + 1) || self.activity.covers(block)
+    }
+
+    /// Grows whenever a block may have ceased to be covered: what [`Replica::tracks`] said holds until then.
+    pub fn forgets(&self) -> u64 {
+        self.dirty.forgets() + self.activity.forgets()
     }
 }

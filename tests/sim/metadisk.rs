@@ -40,6 +40,31 @@ pub(crate) struct MetaDisk {
     log_sequence: u64,
     log: u64,
     pages: Vec<Bits>,
+    /// Grows with every change of what [`MetaDisk::record`] says.
+    pub(crate) version: u64,
+}
+
+/// What is recorded as dirty, see [`MetaDisk::record`].
+pub(crate) struct Record<'a> {
+    on_disk: &'a [Bits],
+    in_flight: Vec<(u32, &'a Bits)>,
+    logged: u64,
+}
+
+impl Record<'_> {
+    /// True if a start would take `block` for dirty.
+    pub(crate) fn covers(&self, block: u64) -> bool {
+        if self.logged >> (block / EXTENT_BLOCKS) & 1 == 1 {
+            return true;
+        }
+        let page = block / PAGE_BLOCKS;
+        let has = |bits: &Bits| {
+            let bit = (block % PAGE_BLOCKS) as usize;
+            bits[bit / 8] >> (bit % 8) & 1 == 1
+        };
+        let mut landing = self.in_flight.iter().filter(|(at, _)| u64::from(*at) == page);
+        has(&self.on_disk[page as usize]) && landing.all(|(_, bits)| has(bits))
+    }
 }
 
 impl MetaDisk {
@@ -61,8 +86,17 @@ impl MetaDisk {
         }
         let in_flight = BTreeMap::new();
         let (log_sequence, log, pages) = (0, 0, Vec::new());
-        let mut meta =
-            MetaDisk { layout, owner, blocks, in_flight, superblock, log_sequence, log, pages };
+        let mut meta = MetaDisk {
+            layout,
+            owner,
+            blocks,
+            in_flight,
+            superblock,
+            log_sequence,
+            log,
+            pages,
+            version: 0,
+        };
         meta.read_again();
         meta
     }
@@ -100,6 +134,7 @@ impl MetaDisk {
     }
 
     fn read_again(&mut self) {
+        self.version += 1;
         self.superblock = recovery::superblock(&self.layout, self.owner, |at| self.read(at))
             .expect("oracle metadata: no power cut takes both copies of the superblock");
         let log = recovery::activity_log(&self.layout, self.owner, |at| self.read(at));
@@ -139,12 +174,14 @@ impl MetaDisk {
         let clash = self.in_flight.values().any(|other| other.address == address);
         assert!(!clash, "oracle metadata: one block is written twice at once");
         self.in_flight.insert(op, MetaWrite { address, block, content });
+        self.version += 1;
     }
 
     /// A write is on stable media.
     pub(crate) fn finish(&mut self, op: u64) {
         let write = self.in_flight.remove(&op).expect("a metadata write in flight");
         self.blocks.insert(write.address, write.block);
+        self.version += 1;
         match write.content {
             Content::Superblock(found) => {
                 if found.sequence >= self.superblock.sequence {
@@ -193,23 +230,17 @@ impl MetaDisk {
         }
     }
 
-    /// True if a start after a crash right now would take `block` for dirty, whatever lands of what is in flight.
-    pub(crate) fn covers(&self, block: u64) -> bool {
-        let has = |bits: &Bits| {
-            let bit = (block % PAGE_BLOCKS) as usize;
-            bits[bit / 8] >> (bit % 8) & 1 == 1
-        };
-        let (mut marked, mut logged) = (has(&self.pages[(block / PAGE_BLOCKS) as usize]), self.log);
+    /// What a start after a crash right now would find, whatever lands of what is in flight.
+    pub(crate) fn record(&self) -> Record<'_> {
+        let (mut logged, mut pages) = (self.log, Vec::new());
         for write in self.in_flight.values() {
             match &write.content {
-                Content::Page { page, bits } if u64::from(*page) == block / PAGE_BLOCKS => {
-                    marked &= has(bits);
-                }
+                Content::Page { page, bits } => pages.push((*page, bits)),
                 Content::Log { extents, .. } => logged &= extents,
-                _ => {}
+                Content::Superblock(_) => {}
             }
         }
-        marked || logged >> (block / EXTENT_BLOCKS) & 1 == 1
+        Record { on_disk: &self.pages, in_flight: pages, logged }
     }
 
     /// Metadata writes in flight.

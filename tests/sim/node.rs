@@ -37,6 +37,32 @@ pub(crate) enum Fact {
     Timeout,
 }
 
+/// Who tells a daemon what happened; each keeps its own order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The disk, with data and metadata.
+    Disk,
+    /// The connection to the peer.
+    Network,
+    /// The clock.
+    Clock,
+    /// Clients and operators.
+    Client,
+}
+
+impl Fact {
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Fact::DiskDone { .. } | Fact::MetaDone { .. } => Source::Disk,
+            Fact::Connected { .. } | Fact::Disconnected { .. } | Fact::Received { .. } => {
+                Source::Network
+            }
+            Fact::Timeout => Source::Clock,
+            Fact::Request { .. } | Fact::Command { .. } => Source::Client,
+        }
+    }
+}
+
 /// A buffer of the pool.
 #[derive(Default)]
 struct Buffer {
@@ -143,6 +169,14 @@ impl Node {
     pub(crate) fn recorded_alone(&self) -> bool {
         let sb = &self.disk.meta.superblock;
         sb.base.is_some() && sb.peer_outdated
+    }
+
+    /// While this stays the same, no block has ceased to be recorded here: the version of the metadata, the life
+    /// (0 while the core has no say), and how often the core forgot something.
+    pub(crate) fn grounds(&self) -> (u64, u32, u64) {
+        let core = self.replica.as_ref().filter(|_| self.has_disk());
+        let life = core.map_or(0, |_| self.life + 1);
+        (self.disk.meta.version, life, core.map_or(0, |core| core.forgets()))
     }
 
     /// The last columns of a trace line.
@@ -322,9 +356,8 @@ impl World {
         }
         let target = &mut self.nodes[node];
         let Some(replica) = target.replica.as_ref() else { return };
-        let state = replica.snapshot();
-        target.seen = (state.disk, state.connection);
-        target.was_up |= state.connection == Connection::Connected;
+        target.seen = (replica.disk(), replica.connection());
+        target.was_up |= target.seen.1 == Connection::Connected;
         let due = replica.next_timeout();
         let (life, armed) = (target.life, target.timer);
         if due != armed {

@@ -23,11 +23,24 @@ use std::collections::BTreeMap;
 
 const SECTORS: usize = BLOCK_SECTORS as usize;
 
+/// A block on both disks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    /// Equal and stable on both.
+    Same,
+    /// Equal now, perhaps not after a power cut.
+    MayDiffer,
+    Differs,
+}
+
 /// What the oracle remembers.
 pub(crate) struct Oracle {
     /// Dense blocks that differ, or may after a power cut.
     suspects: Vec<u32>,
-    suspected: Vec<bool>,
+    /// What the last look at each dense block told; it is looked at again when a disk changes it.
+    compared: Vec<Compared>,
+    /// What each node's records were like at the last look, see [`Node::grounds`].
+    grounds: [(u64, u32, u64); 2],
     /// Every generation's parent.
     parents: BTreeMap<u128, Option<u128>>,
     /// The newest durable generation of each disk, and whether it was consistent.
@@ -52,7 +65,8 @@ impl Oracle {
         parents.insert(FIRST_GENERATION.0, None);
         Oracle {
             suspects: Vec::new(),
-            suspected: vec![false; geometry.dense_blocks()],
+            compared: vec![Compared::Same; geometry.dense_blocks()],
+            grounds: [(0, 0, 0); 2],
             parents,
             last,
             solo: BTreeMap::new(),
@@ -80,24 +94,32 @@ impl World {
     pub(crate) fn check_step(&mut self) {
         let serves = [self.serves(0), self.serves(1)];
         assert!(serves != [true, true] || self.oracle.split, "oracle primaries: both are Primary");
+        let mut changed = Vec::new();
         for node in [0, 1] {
             for block in std::mem::take(&mut self.nodes[node].disk.changed) {
-                let known = std::mem::replace(&mut self.oracle.suspected[block as usize], true);
-                if !known {
+                changed.push(block);
+                let now = self.compare(block as usize);
+                let before = std::mem::replace(&mut self.oracle.compared[block as usize], now);
+                if before == Compared::Same && now != Compared::Same {
                     self.oracle.suspects.push(block);
                 }
             }
         }
         let fresh = self.nodes.iter().any(|node| node.disk.meta.superblock.current.is_none());
-        if self.oracle.split || fresh {
-            return;
-        }
         let mut suspects = std::mem::take(&mut self.oracle.suspects);
-        suspects.retain(|block| {
-            let suspect = self.check_block(*block as usize);
-            self.oracle.suspected[*block as usize] = suspect;
-            suspect
-        });
+        suspects.retain(|block| self.oracle.compared[*block as usize] != Compared::Same);
+        if !self.oracle.split && !fresh {
+            // What was recorded still is unless a record shrank; now and then all is looked at in any case.
+            let grounds = [0, 1].map(|node: usize| self.nodes[node].grounds());
+            let all = grounds != std::mem::replace(&mut self.oracle.grounds, grounds);
+            if all || self.step.is_multiple_of(64) {
+                self.check_recorded(&suspects);
+            } else {
+                let same = |block: &u32| self.oracle.compared[*block as usize] == Compared::Same;
+                changed.retain(|block| !same(block));
+                self.check_recorded(&changed);
+            }
+        }
         self.oracle.suspects = suspects;
     }
 
@@ -109,27 +131,41 @@ impl World {
         self.is_primary(node) && reaches
     }
 
-    /// False if the block is equal and stable on both disks.
-    fn check_block(&self, block: usize) -> bool {
+    fn compare(&self, block: usize) -> Compared {
         let [one, two] = [&self.nodes[0].disk, &self.nodes[1].disk];
         let range = block * SECTORS..(block + 1) * SECTORS;
-        let differs = one.current[range.clone()] != two.current[range.clone()];
         let loose = one.is_loose(block) || two.is_loose(block);
-        let stable = one.stable[range.clone()] != two.stable[range];
-        if !differs && !loose && !stable {
-            return false;
+        if one.current[range.clone()] != two.current[range.clone()] {
+            Compared::Differs
+        } else if loose || one.stable[range.clone()] != two.stable[range] {
+            Compared::MayDiffer
+        } else {
+            Compared::Same
         }
-        let number = self.geometry.block(block);
-        if differs {
-            let tracked = self.nodes.iter().any(|node| match &node.replica {
-                Some(replica) if node.has_disk() => replica.tracks(number),
-                _ => node.disk.meta.covers(number),
-            });
-            assert!(tracked, "oracle tracked: block {number} differs and nobody knows");
+    }
+
+    /// Somebody knows of each of these blocks.
+    fn check_recorded(&self, suspects: &[u32]) {
+        if suspects.is_empty() {
+            return;
         }
-        let covered = self.nodes.iter().any(|node| node.disk.meta.covers(number));
-        assert!(covered, "oracle stable: block {number} may differ after a power cut, unrecorded");
-        true
+        let records = [0, 1].map(|node: usize| self.nodes[node].disk.meta.record());
+        for block in suspects {
+            let number = self.geometry.block(*block as usize);
+            if self.oracle.compared[*block as usize] == Compared::Differs {
+                let mut nodes = self.nodes.iter().zip(&records);
+                let tracked = nodes.any(|(node, record)| match &node.replica {
+                    Some(replica) if node.has_disk() => replica.tracks(number),
+                    _ => record.covers(number),
+                });
+                assert!(tracked, "oracle tracked: block {number} differs and nobody knows");
+            }
+            let covered = records.iter().any(|record| record.covers(number));
+            assert!(
+                covered,
+                "oracle stable: block {number} may differ after a power cut, unrecorded"
+            );
+        }
     }
 
     /// A client's write, invoked at event `since`, is about to be answered.

@@ -1,5 +1,6 @@
 //! What users are promised, told as stories.
 
+use crate::node::Source;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::limits::EXTENT_BLOCKS;
 use rblk::replica::event::{Command, CommandError, FrontResult};
@@ -163,6 +164,20 @@ fn a_silent_peer_stalls_a_write_no_longer_than_its_timeout() {
         let stall = (story.world.now - before) / 1_000;
         assert!(stall < STALL_MS, "stalled for {stall} ms");
     }
+}
+
+#[test]
+fn a_pause_is_not_held_against_the_disk() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(8);
+    story.begin_write(0, block, 1);
+    story.until("the peer writes", |story| !story.world.nodes[1].disk.in_flight.is_empty());
+    story.world.nodes[1].paused = true;
+    story.rest(60_000);
+    story.world.wake(1, [Source::Network, Source::Clock, Source::Disk]);
+    story.until("both are connected", Story::connected);
+    assert!(story.state(1).disk > DiskState::Failed, "its disk answered long ago");
+    story.ends_well();
 }
 
 #[test]

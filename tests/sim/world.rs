@@ -7,7 +7,7 @@
 use crate::client::Client;
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
-use crate::node::{Fact, Node};
+use crate::node::{Fact, Node, Source};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
@@ -227,8 +227,35 @@ impl World {
         if self.nodes[node].life != life || !self.nodes[node].paused {
             return;
         }
+        // A daemon that runs again looks at its sources in the order in which its loop happens to stand.
+        let mut order = [Source::Disk, Source::Network, Source::Clock];
+        order.rotate_left(self.rng.below(3) as usize);
+        if self.rng.chance(50) {
+            order.swap(1, 2);
+        }
+        self.wake(node, order);
+    }
+
+    /// A paused node goes on, and hears what came meanwhile in this order of sources. The end of a connection comes
+    /// after what was received on it, and after what other sources had to say by then; clients come last.
+    pub(crate) fn wake(&mut self, node: usize, order: [Source; 3]) {
         self.nodes[node].paused = false;
-        self.note(Some(node), || "resumed".to_string());
+        let mut ended = false;
+        let inbox = self.nodes[node].inbox.drain(..);
+        let mut ranked: Vec<(usize, Fact)> = inbox
+            .map(|fact| {
+                ended |= matches!(fact, Fact::Disconnected { .. });
+                let place = order.iter().position(|source| *source == fact.source());
+                let late = ended && fact.source() == Source::Network;
+                (
+                    place.filter(|_| !late).unwrap_or(order.len() + usize::from(place.is_none())),
+                    fact,
+                )
+            })
+            .collect();
+        ranked.sort_by_key(|(place, _)| *place);
+        self.nodes[node].inbox.extend(ranked.into_iter().map(|(_, fact)| fact));
+        self.note(Some(node), || format!("resumed, hears {order:?}"));
         while let Some(fact) = self.nodes[node].inbox.pop_front() {
             if !self.nodes[node].is_running() {
                 self.nodes[node].inbox.clear();

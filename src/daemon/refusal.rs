@@ -1,0 +1,75 @@
+//! Why an order cannot be carried out, in words for the one who gave it.
+
+use super::run::Daemon;
+use crate::ctl::proto::Request;
+use crate::error::{Error, Kind};
+use crate::replica::event::CommandError;
+
+impl Daemon {
+    /// What has failed, as the head of an error.
+    pub(super) fn failed(&self, request: &Request) -> String {
+        let name = &self.options.config.name;
+        match request {
+            Request::Promote { .. } => format!("Cannot promote {name}"),
+            Request::Demote => format!("Cannot demote {name}"),
+            Request::Detach => format!("Cannot detach {name}"),
+            Request::Status => format!("Cannot show {name}"),
+        }
+    }
+
+    /// The core's refusal, with its reason and what to do.
+    pub(super) fn explain(&self, request: &Request, error: CommandError) -> Error {
+        let name = &self.options.config.name;
+        let peer = &self.options.config.peer_of(self.options.node).name;
+        let (kind, why, remedy) = match error {
+            CommandError::NotUpToDate(_) if self.replica.snapshot().peer_disk.is_some() => (
+                Kind::Refused,
+                format!("neither this disk nor that of {peer} holds the volume's data yet"),
+                format!(
+                    "on the node whose data shall be kept run `rblk promote {name} --force`: \
+                     the other disk is overwritten"
+                ),
+            ),
+            CommandError::NotUpToDate(disk) => (
+                Kind::Refused,
+                format!(
+                    "the disk is {disk:?}, and {peer} is not there to say whether its data is newer"
+                ),
+                format!(
+                    "bring {peer} back, or run `rblk promote {name} --force`: writes that only {peer} has are then lost"
+                ),
+            ),
+            CommandError::PeerIsPrimary => (
+                Kind::Refused,
+                format!("{peer} is Primary"),
+                format!("run `rblk demote {name}` on {peer} first"),
+            ),
+            CommandError::NoDisk => (
+                Kind::Refused,
+                "this node's disk has failed".to_owned(),
+                format!("replace it, then `rblk create {name}` and attach again"),
+            ),
+            CommandError::Busy => (
+                Kind::Busy,
+                "another change of role is under way".to_owned(),
+                "wait for it to end".to_owned(),
+            ),
+            CommandError::PeerLost => (
+                Kind::Refused,
+                format!("the connection to {peer} broke while it was asked"),
+                "try again".to_owned(),
+            ),
+            CommandError::DiskFailed => (
+                Kind::Io,
+                "this node's disk failed meanwhile".to_owned(),
+                format!("look at `rblk status {name}` and the log"),
+            ),
+            CommandError::Detaching => (
+                Kind::Refused,
+                "this node is being detached".to_owned(),
+                format!("attach {name} again first"),
+            ),
+        };
+        Error::new(kind, self.failed(request)).why(why).remedy(remedy)
+    }
+}
