@@ -12,6 +12,8 @@
 mod client;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/fate.rs"]
+mod fate;
 #[path = "sim/geometry.rs"]
 mod geometry;
 #[path = "sim/metadisk.rs"]
@@ -34,6 +36,8 @@ mod rng;
 mod run;
 #[path = "sim/scenarios.rs"]
 mod scenarios;
+#[path = "sim/scenarios_disks.rs"]
+mod scenarios_disks;
 #[path = "sim/story.rs"]
 mod story;
 #[path = "sim/trace.rs"]

@@ -32,7 +32,7 @@ impl Replica {
         }
         let limit = self.settings.peer_timeout_ms * 1000;
         let late = |since: Option<Tick>| since.is_some_and(|since| self.now.since(since) >= limit);
-        let asked = |owner| matches!(owner, Owner::Peer(_) | Owner::FlushPeer);
+        let asked = Owner::is_at_peer;
         let waiting_client = || {
             let held = self.requests.iter().filter(|(_, request)| {
                 request.kind.is_front_write()
@@ -53,15 +53,15 @@ impl Replica {
     /// this node did not run is not the disk's.
     fn disk_is_overdue(&self) -> bool {
         let limit = self.settings.disk_timeout_ms * 1000;
-        let on_disk = |owner: Owner| !matches!(owner, Owner::Peer(_) | Owner::FlushPeer);
-        let oldest = self.ops.oldest(on_disk);
-        let late = oldest.is_some_and(|since| self.now.since(since.max(self.awake)) >= limit);
+        let oldest = self.ops.oldest(|owner| !owner.is_at_peer());
+        let late = oldest.is_some_and(|since| self.ran.since(since) >= limit);
         late && self.has_disk() && self.link.is_up() && self.link.peer_can_read()
     }
 
     /// Asks to be woken if anything is being waited for.
     pub(super) fn arm_tick(&mut self) {
-        let step = self.settings.peer_timeout_ms / 8;
+        // Often enough that a gap is told from a wait.
+        let step = self.settings.peer_timeout_ms.min(self.settings.disk_timeout_ms) / 8;
         let mut wanted = None;
         let busy = self.link.conn().is_some() || self.requests.len() > 0;
         if busy || !self.flusher.is_idle() {

@@ -112,12 +112,12 @@ impl Replica {
         let leg = |on| if on { Leg::Busy } else { Leg::Absent };
         self.flusher.running = Some(Run { local: leg(local), peer: leg(peer) });
         if local {
-            let op = self.ops.begin(Owner::FlushLocal, self.now);
+            let op = self.begin_op(Owner::FlushLocal);
             let after = self.meta.durable();
             self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
         }
         if peer {
-            let id = u64::from(self.ops.begin(Owner::FlushPeer, self.now));
+            let id = u64::from(self.begin_op(Owner::FlushPeer));
             self.send(Message::Flush { id });
         }
     }
@@ -282,7 +282,7 @@ impl Replica {
     /// Starts the flush; false without a disk.
     pub(super) fn flush_as_sole(&mut self) -> bool {
         let Some(conn) = self.link.conn().filter(|_| self.has_disk()) else { return false };
-        let op = self.ops.begin(Owner::FlushForSole(conn), self.now);
+        let op = self.begin_op(Owner::FlushForSole(conn));
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
         true
@@ -304,7 +304,7 @@ impl Replica {
             self.send(Message::FlushAck { id, outcome: Outcome::Failed });
             return;
         }
-        let op = self.ops.begin(Owner::FlushForPeer { id, conn }, self.now);
+        let op = self.begin_op(Owner::FlushForPeer { id, conn });
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
     }

@@ -32,7 +32,7 @@ impl Replica {
     fn start_local(&mut self, at: u32, request: Request) {
         let owner =
             if request.kind == Kind::CopyOut { Owner::CopyRead(at) } else { Owner::Local(at) };
-        let op = self.ops.begin(owner, self.now);
+        let op = self.begin_op(owner);
         let span = request.span;
         self.requests.get_mut(at).op = Some(op);
         if self.needs_log(request.kind) {
@@ -58,7 +58,7 @@ impl Replica {
     }
 
     fn start_peer(&mut self, at: u32, request: Request) {
-        let id = u64::from(self.ops.begin(Owner::Peer(at), self.now));
+        let id = u64::from(self.begin_op(Owner::Peer(at)));
         let span = request.span;
         let after = self.meta.durable();
         // The only good copy is the peer's: what a client was told is done must outlive its power.

@@ -102,8 +102,8 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Replica {
     now: Tick,
-    /// Since when the node runs without a gap that its deadlines would have to be forgiven.
-    awake: Tick,
+    /// The time that this node ran: what its disk is measured by. Behind `now` by all gaps.
+    ran: Tick,
     settings: Settings,
     peer_node: NodeId,
     block_bytes: u32,
@@ -171,7 +171,7 @@ impl Replica {
         let sectors = if sb.agreed_sectors > 0 { sb.agreed_sectors } else { sb.usable_sectors };
         let mut replica = Replica {
             now: Tick(0),
-            awake: Tick(0),
+            ran: Tick(0),
             settings: start.settings,
             peer_node: start.peer,
             block_bytes: start.block_bytes,
@@ -246,9 +246,9 @@ impl Replica {
         assert!(now >= self.now, "time does not go back");
         let gap = now.since(self.now);
         self.now = now;
+        // In a gap this node did not run: what is overdue may long have been answered, only not been looked at.
+        self.ran = Tick(self.ran.0 + gap.min(self.settings.disk_timeout_ms * 1000 / 4));
         if gap > self.settings.peer_timeout_ms * 1000 / 2 {
-            // This node did not run: what is overdue may long have been answered, only not been looked at.
-            self.awake = now;
             self.link.forgive_gap(now, self.settings.peer_timeout_ms);
         }
         match input {
@@ -335,6 +335,11 @@ impl Replica {
             survivor: self.link.was_up(),
             peer_outdated: self.sb.peer_outdated,
         }
+    }
+
+    /// A name for an operation, with the time of the clock that it is measured by.
+    fn begin_op(&mut self, owner: Owner) -> OpId {
+        self.ops.begin(owner, if owner.is_at_peer() { self.now } else { self.ran })
     }
 
     fn has_disk(&self) -> bool {
@@ -426,6 +431,13 @@ enum Owner {
     FlushForEnd,
     /// The flush of a node that becomes the only one with the newest data, for the connection on which it says so.
     FlushForSole(ConnId),
+}
+
+impl Owner {
+    /// The peer answers it, not the local disk.
+    fn is_at_peer(self) -> bool {
+        matches!(self, Owner::Peer(_) | Owner::FlushPeer)
+    }
 }
 
 impl From<OpId> for u64 {

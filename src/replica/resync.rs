@@ -256,7 +256,7 @@ impl Replica {
             return;
         }
         let span = request.span;
-        let id = u64::from(self.ops.begin(Owner::Peer(at), self.now));
+        let id = u64::from(self.begin_op(Owner::Peer(at)));
         self.requests.get_mut(at).local = Leg::Done;
         self.requests.get_mut(at).peer = Leg::Busy;
         self.requests.get_mut(at).sent_zero = result == DiskResult::DoneZero;
@@ -347,7 +347,7 @@ impl Replica {
             return;
         }
         self.resync.stage = Stage::Flushing { current, history };
-        let op = self.ops.begin(Owner::FlushForEnd, self.now);
+        let op = self.begin_op(Owner::FlushForEnd);
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
     }

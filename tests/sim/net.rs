@@ -4,6 +4,7 @@
 //! connection: both directions end at any message, each side hears of it later or never (half-open); one direction
 //! falls silent; everything takes seconds. Messages of a connection that was closed here may still arrive.
 
+use crate::fate::Moment;
 use crate::node::Fact;
 use crate::rng::Rng;
 use crate::world::{Event, World};
@@ -173,6 +174,7 @@ impl World {
         found.last[peer] = (self.now + delay).max(found.last[peer]);
         let at = found.last[peer];
         self.at(at, Event::Deliver { node: peer, conn, frame });
+        self.moment(node, Moment::Message, at - self.now);
     }
 
     pub(crate) fn deliver(&mut self, node: usize, conn: u64, frame: Frame) {

@@ -1,4 +1,4 @@
-//! Who runs the two nodes: a cluster manager that wants one Primary, an operator with odd ideas, and fate.
+//! Who runs the two nodes: a cluster manager that wants one Primary, and an operator with odd ideas. Fate is `fate.rs`.
 
 use crate::net::pause_length;
 use crate::node::Fact;
@@ -21,27 +21,12 @@ pub(crate) struct Operator {
     next_command: u64,
     asked: Option<Asked>,
     /// Where the Primary should be.
-    prefer: usize,
+    pub(crate) prefer: usize,
     pub(crate) healing_since: u64,
     /// It only heals when told to; scenarios act by themselves.
     pub(crate) idle: bool,
     /// Answers to commands, for scenarios.
     pub(crate) last_reply: Option<Result<(), CommandError>>,
-}
-
-/// Kinds of faults that a seed may choose from.
-#[derive(Clone, Copy)]
-enum Fault {
-    Cut,
-    HalfOpen,
-    OneWay,
-    SlowNet,
-    Kill,
-    Power,
-    Both,
-    Pause,
-    Detach,
-    Switch,
 }
 
 impl Operator {
@@ -87,7 +72,7 @@ impl World {
         let target = &self.nodes[node];
         let broken = target.snapshot().is_some_and(|state| state.disk <= DiskState::Failed);
         let hangs = self.healing && target.disk.hangs();
-        if (broken || hangs) && (self.healing || self.rng.chance(20)) {
+        if (broken || hangs) && (self.healing || self.rng.chance(self.plan.repair)) {
             self.note(Some(node), || "! restarted for its disk".to_string());
             if broken && self.rng.chance(50) && self.operator.asked.is_none() && !hangs {
                 self.leave(node);
@@ -155,6 +140,15 @@ impl World {
         self.tell(node, Fact::Command { id, command });
     }
 
+    /// The other node is to be Primary.
+    pub(crate) fn switch_over(&mut self) {
+        if let Some(primary) = self.primary() {
+            self.sums.count("switchovers");
+            self.operator.prefer = 1 - primary;
+            self.command(primary, Command::Demote);
+        }
+    }
+
     pub(crate) fn leave(&mut self, node: usize) {
         if self.operator.asked.is_none() && self.nodes[node].is_running() {
             self.nodes[node].leaving = true;
@@ -200,95 +194,6 @@ impl World {
         }
     }
 
-    /// Fate.
-    pub(crate) fn fault_turn(&mut self) {
-        if self.healing {
-            return;
-        }
-        let gap = self.plan.fault_gap;
-        let pause = self.rng.between(gap / 8, 2 * gap);
-        self.after(pause, Event::Fault);
-        let faults = self.plan.faults;
-        let all = [
-            (faults.cut, Fault::Cut),
-            (faults.half_open, Fault::HalfOpen),
-            (faults.one_way, Fault::OneWay),
-            (faults.slow_net, Fault::SlowNet),
-            (faults.kill, Fault::Kill),
-            (faults.power, Fault::Power),
-            (faults.both, Fault::Both),
-            (faults.pause, Fault::Pause),
-            (faults.detach, Fault::Detach),
-            (faults.switch, Fault::Switch),
-        ];
-        let on: Vec<Fault> = all.iter().filter(|(on, _)| *on).map(|(_, fault)| *fault).collect();
-        if !on.is_empty() {
-            let fault = self.rng.pick(&on);
-            self.strike(fault);
-        }
-    }
-
-    fn strike(&mut self, fault: Fault) {
-        let node = self.rng.below(2) as usize;
-        let length = pause_length(&mut self.rng);
-        match fault {
-            Fault::Cut | Fault::HalfOpen => {
-                self.sums.count("cuts");
-                self.note(None, || format!("! cut, apart for {length} us"));
-                if self.rng.chance(50) {
-                    self.net.parted_until = self.now + length;
-                }
-                self.cut(matches!(fault, Fault::HalfOpen));
-            }
-            Fault::OneWay => {
-                self.sums.count("one-way losses");
-                self.note(Some(node), || "! hears nothing more".to_string());
-                self.silence(node);
-            }
-            Fault::SlowNet => {
-                self.sums.count("slow networks");
-                let more = self.rng.pick(&[50_000, 400_000, 3_000_000]);
-                self.note(None, || format!("! network slower by {more} us for {length} us"));
-                self.net.slow = (self.now + length, more);
-            }
-            Fault::Kill => self.crash(node, false, length),
-            Fault::Power => self.crash(node, true, length),
-            Fault::Both => {
-                let power = self.rng.chance(50);
-                self.crash(node, power, length);
-                let other = pause_length(&mut self.rng);
-                self.crash(1 - node, power, other);
-            }
-            Fault::Pause => {
-                if self.nodes[node].is_running() && !self.nodes[node].paused {
-                    self.sums.count("pauses");
-                    self.note(Some(node), || format!("! paused for {length} us"));
-                    self.nodes[node].paused = true;
-                    let life = self.nodes[node].life;
-                    self.after(length, Event::Resume { node, life });
-                }
-            }
-            Fault::Detach => {
-                self.sums.count("detaches");
-                self.leave(node);
-            }
-            Fault::Switch => {
-                if let Some(primary) = self.primary() {
-                    self.sums.count("switchovers");
-                    self.operator.prefer = 1 - primary;
-                    self.command(primary, Command::Demote);
-                }
-            }
-        }
-    }
-
-    fn crash(&mut self, node: usize, power: bool, length: u64) {
-        self.sums.count(if power { "power cuts" } else { "kills" });
-        self.note(Some(node), || format!("! dies, power: {power}, for {length} us"));
-        self.kill_node(node, power);
-        self.after(length, Event::Start { node });
-    }
-
     /// Faults are over.
     pub(crate) fn begin_healing(&mut self) {
         self.note(None, || "all faults end".to_string());
@@ -296,6 +201,7 @@ impl World {
         self.operator.healing_since = self.now;
         self.net.parted_until = 0;
         self.net.slow = (0, 0);
+        self.aim = None;
         for node in [0, 1] {
             let life = self.nodes[node].life;
             self.after(1_000, Event::Resume { node, life });

@@ -8,6 +8,7 @@
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | told | each message: what it says of metadata is on disk |
+//! | blame | each fact: a disk that was given no fault, and is only slow, is not given up |
 //!
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
@@ -290,6 +291,10 @@ impl World {
     fn truth_without(&self, node: usize) -> Truth {
         let (lost, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&lost.disk.meta.superblock, &other.disk.meta.superblock);
+        if self.is_primary(other.id) && !self.is_primary(node) {
+            // Its clients live on: with its own disk, or with what was stable here before they were answered.
+            return Truth::AtPeer;
+        }
         let holds = self.register.admits_all(&other.disk.current);
         if !holds || lost.recorded_alone() {
             return Truth::Gone;

@@ -31,6 +31,10 @@ pub(crate) struct Plan {
     pub(crate) net_worst: u64,
     /// Mean time between two faults.
     pub(crate) fault_gap: u64,
+    /// How often a fault is followed by another at once, in percent.
+    pub(crate) chain: u64,
+    /// How soon the operator looks after a node without a disk, in percent per turn.
+    pub(crate) repair: u64,
     pub(crate) until: u64,
     pub(crate) faults: Faults,
 }
@@ -92,12 +96,13 @@ impl Plan {
     pub(crate) fn random(rng: &mut Rng) -> Plan {
         let extents = if rng.chance(10) { rng.between(32, 36) } else { rng.between(10, 14) };
         let slow = rng.chance(20);
+        let disk_timeout_ms = rng.pick(&[1_000, 3_000, 10_000]);
         Plan {
             blocks: extents * EXTENT_BLOCKS + rng.below(EXTENT_BLOCKS),
             more_blocks: if rng.chance(20) { rng.between(1, 2 * EXTENT_BLOCKS) } else { 0 },
             al_slots: rng.pick(&[9, 9, 10, 12, 64]),
-            peer_timeout_ms: rng.pick(&[500, 1000, 2000, 4000]),
-            disk_timeout_ms: rng.pick(&[3_000, 10_000]),
+            peer_timeout_ms: rng.pick(&[500, 1000, 2000, 4000, 10_000]),
+            disk_timeout_ms,
             fresh: rng.chance(25),
             depth: rng.pick(&[1, 2, 4, 8, 16]),
             ops: rng.pick(&[300, 1_000, 3_000]),
@@ -108,10 +113,13 @@ impl Plan {
             flush: rng.pick(&[0, 2, 5, 15]),
             windows: rng.pick(&[1, 3, 64]),
             disk_typical: rng.pick(&[50, 300, 3_000]),
-            disk_worst: if slow { 2_000_000 } else { 50_000 },
+            // A disk that is only slow is never given up: well below the timeout, since a pause may add to it.
+            disk_worst: if slow { 2_000_000.min(disk_timeout_ms * 600) } else { 50_000 },
             net_typical: rng.pick(&[30, 200, 2_000]),
             net_worst: if slow { 300_000 } else { 20_000 },
             fault_gap: rng.pick(&[200_000, 1_000_000, 4_000_000]),
+            chain: rng.pick(&[0, 0, 50]),
+            repair: rng.pick(&[1, 5, 20]),
             until: rng.between(10, 60) * 1_000_000,
             faults: Faults::random(rng),
         }

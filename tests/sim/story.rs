@@ -2,10 +2,11 @@
 //!
 //! Every step waits until what it asked for has happened, within a minute of virtual time. All oracles are on.
 
+use crate::fate::DiskPart;
 use crate::plan::{Faults, Plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
-use crate::world::World;
+use crate::world::{Event, World};
 use rblk::limits::{BLOCK_SECTORS, EXTENT_BLOCKS};
 use rblk::meta::superblock::GenerationId;
 use rblk::replica::event::{Command, CommandError, FrontResult};
@@ -26,13 +27,18 @@ pub(crate) struct Story {
 impl Story {
     /// Two nodes that were declared equal, or hold nothing yet, and are connected.
     pub(crate) fn of_two(fresh: bool) -> Story {
-        let plan = Plan {
+        Story::planned(|plan| plan.fresh = fresh)
+    }
+
+    /// Two nodes of a plan that differs from the usual one.
+    pub(crate) fn planned(change: impl FnOnce(&mut Plan)) -> Story {
+        let mut plan = Plan {
             blocks: 12 * EXTENT_BLOCKS,
             more_blocks: 0,
             al_slots: 9,
             peer_timeout_ms: PEER_TIMEOUT_MS,
             disk_timeout_ms: 5_000,
-            fresh,
+            fresh: false,
             depth: 16,
             ops: 0,
             think: 1,
@@ -46,9 +52,12 @@ impl Story {
             net_typical: 100,
             net_worst: 1_000,
             fault_gap: 1,
+            chain: 0,
+            repair: 0,
             until: u64::MAX,
             faults: Faults::default(),
         };
+        change(&mut plan);
         let mut world = World::with_plan(Rng::new(1), plan, Trace::new(false, false));
         world.operator.idle = true;
         let mut story = Story { world };
@@ -139,6 +148,20 @@ impl Story {
 
     pub(crate) fn start(&mut self, node: usize) {
         self.world.start_node(node);
+    }
+
+    /// The next such operation of the disk fails.
+    pub(crate) fn fail_next(&mut self, node: usize, what: DiskPart) {
+        self.world.plan.faults.data_error = true; // lawful from now on
+        self.world.nodes[node].error_at = Some((what, 0));
+    }
+
+    /// The daemon does not run for `ms` milliseconds.
+    pub(crate) fn pause(&mut self, node: usize, ms: u64) {
+        self.world.nodes[node].paused = true;
+        let life = self.world.nodes[node].life;
+        self.world.after(ms * 1_000, Event::Resume { node, life });
+        self.rest(ms + 1);
     }
 
     /// No messages pass for `ms` milliseconds, and both sides learn of it.

@@ -5,6 +5,7 @@
 //! later.
 
 use crate::client::Client;
+use crate::fate::{Aim, Fault};
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
 use crate::node::{Fact, Node, Source};
@@ -32,6 +33,7 @@ pub(crate) enum Event {
     Client,
     Operator,
     Fault,
+    Strike { fault: Fault },
 }
 
 struct Entry {
@@ -100,6 +102,8 @@ pub(crate) struct World {
     pub(crate) register: Register,
     pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
+    /// A fault that waits for its moment.
+    pub(crate) aim: Option<Aim>,
     pub(crate) trace: Trace,
     pub(crate) sums: Sums,
     /// Faults are over: everything is being healed, and must be.
@@ -143,6 +147,7 @@ impl World {
             net: Net::default(),
             register,
             oracle,
+            aim: None,
             trace,
             sums: Sums { seeds: 1, ..Sums::default() },
             healing: false,
@@ -207,6 +212,7 @@ impl World {
             Event::Client => self.client_turn(),
             Event::Operator => self.operator_turn(),
             Event::Fault => self.fault_turn(),
+            Event::Strike { fault } => self.strike(fault),
         }
         self.check_step();
     }
