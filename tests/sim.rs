@@ -38,6 +38,10 @@ mod run;
 mod scenarios;
 #[path = "sim/scenarios_disks.rs"]
 mod scenarios_disks;
+#[path = "sim/scenarios_images.rs"]
+mod scenarios_images;
+#[path = "sim/scenarios_strangers.rs"]
+mod scenarios_strangers;
 #[path = "sim/story.rs"]
 mod story;
 #[path = "sim/trace.rs"]

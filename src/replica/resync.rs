@@ -379,5 +379,9 @@ impl Replica {
         self.sb.crashed = false;
         self.write_superblock();
         self.notify(Notice::ResyncDone);
+        if self.dirty.count() > 0 {
+            // A client's write failed on this disk after the last block was copied: a new meeting copies it.
+            self.drop_link("blocks differ since the last one was copied");
+        }
     }
 }

@@ -99,11 +99,13 @@ impl Story {
     }
 
     pub(crate) fn connected(&self) -> bool {
-        let up = |node: usize| {
-            let state = self.world.nodes[node].snapshot();
-            state.is_some_and(|state| state.connection == Connection::Connected)
-        };
-        up(0) && up(1)
+        self.connected_at(0) && self.connected_at(1)
+    }
+
+    /// As the node sees it.
+    pub(crate) fn connected_at(&self, node: usize) -> bool {
+        let state = self.world.nodes[node].snapshot();
+        state.is_some_and(|state| state.connection == Connection::Connected)
     }
 
     /// Both are connected, equal and UpToDate.
