@@ -42,6 +42,8 @@ mod scenarios_disks;
 mod scenarios_images;
 #[path = "sim/scenarios_strangers.rs"]
 mod scenarios_strangers;
+#[path = "sim/scenarios_timing.rs"]
+mod scenarios_timing;
 #[path = "sim/story.rs"]
 mod story;
 #[path = "sim/trace.rs"]

@@ -198,6 +198,11 @@ impl Story {
         self.world.write_now(node, Story::span(block, blocks));
     }
 
+    /// Begins a read and does not wait.
+    pub(crate) fn begin_read(&mut self, node: usize, block: u64, blocks: u64) {
+        self.world.read_now(node, Story::span(block, blocks));
+    }
+
     /// Reads whole blocks; the register checker looks at the content.
     pub(crate) fn read(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
         self.world.read_now(node, Story::span(block, blocks));
