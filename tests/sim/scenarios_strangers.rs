@@ -107,7 +107,8 @@ fn span(start: u64, sectors: u32) -> Span {
 
 #[test]
 fn another_volume_or_node_is_refused() {
-    let cases: [(fn(&mut Hello), Refusal); 4] = [
+    type Lie = fn(&mut Hello);
+    let cases: [(Lie, Refusal); 4] = [
         (|hello| hello.volume = VolumeId(7), Refusal::Volume),
         (|hello| hello.node = NodeId(0), Refusal::Node),
         (|hello| hello.data_credits = 1, Refusal::Limits),

@@ -80,6 +80,7 @@ fn a_write_that_ends_during_the_greeting_is_answered() {
             story.world.rng.next();
         }
         let block = story.block_in(4);
+        story.write(0, block, 1);
         slow_disks(&mut story, 1_000_000);
         story.begin_write(0, block, 2);
         story.until("the disk is at work", |story| !story.world.nodes[0].disk.in_flight.is_empty());
@@ -98,6 +99,7 @@ fn a_late_answer_of_the_disk_ends_nothing_else() {
     let mut story = Story::planned(|plan| plan.disk_timeout_ms = 1_000);
     assert_eq!(story.promote(0, false), Ok(()));
     let block = story.block_in(4);
+    story.write(0, block, 1);
     slow_disks(&mut story, 4_000_000);
     story.world.nodes[0].harmed = true; // it is about to be given up
     story.begin_write(0, block, 1);
