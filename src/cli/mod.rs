@@ -13,6 +13,7 @@ mod demote;
 mod detach;
 mod disconnect;
 mod dump_meta;
+mod import;
 mod invalidate;
 mod progress;
 mod promote;
@@ -81,6 +82,7 @@ enum Verb {
     Wait(wait::Wait),
     Config(config::ShowConfig),
     DumpMeta(dump_meta::DumpMeta),
+    Import(import::Import),
     Demo(demo::Demo),
 }
 
@@ -115,6 +117,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Wait(verb) => verb.run(place),
         Verb::Config(verb) => verb.run(place),
         Verb::DumpMeta(verb) => verb.run(place),
+        Verb::Import(verb) => verb.run(place),
         Verb::Demo(verb) => verb.run(),
     };
     match result {

@@ -91,7 +91,7 @@ impl Replica {
         let peer = self.link.is_up() && self.link.peer_has_disk();
         let local = self.has_disk();
         if !local && !peer {
-            if self.link.is_up() {
+            if self.link.is_up() || self.is_hopeless() {
                 self.fail_flushes();
             }
             return; // without a disk: wait for the peer to come back
@@ -232,8 +232,7 @@ impl Replica {
             return;
         }
         if self.alone.data_lost() {
-            self.flush_found_peer(); // back to those that wait, which are all refused
-            self.fail_flushes();
+            self.flush_lost_owner(); // they and all others that wait
             return;
         }
         let recorded = if self.has_disk() {
@@ -261,6 +260,12 @@ impl Replica {
         self.flusher.unrecorded.clear();
     }
 
+    /// The peer was to record that its disk is the data, and has none now.
+    pub(super) fn flush_lost_owner(&mut self) {
+        self.flush_found_peer();
+        self.fail_flushes();
+    }
+
     fn fail_flushes(&mut self) {
         let mut next = std::mem::take(&mut self.flusher.next);
         for id in next.drain(..) {
@@ -286,9 +291,14 @@ impl Replica {
         self.link.flushing = self.flush_as_sole();
     }
 
-    /// Starts the flush; false without a disk.
+    /// Starts the flush, or waits for an earlier one that a slow disk still has: a link that comes and goes, or a peer
+    /// that says the same again, must not queue one flush after the other. False without a disk.
     pub(super) fn flush_as_sole(&mut self) -> bool {
         let Some(conn) = self.link.conn().filter(|_| self.has_disk()) else { return false };
+        if self.ops.oldest(|owner| matches!(owner, Owner::FlushForSole(_))).is_some() {
+            self.link.flush_again = true;
+            return true;
+        }
         let op = self.begin_op(Owner::FlushForSole(conn));
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
@@ -298,6 +308,8 @@ impl Replica {
     pub(super) fn on_flush_for_sole(&mut self, conn: ConnId, ok: bool) {
         if !ok {
             self.disk_failed("a flush failed");
+        } else if std::mem::take(&mut self.link.flush_again) {
+            self.link.flushing = self.flush_as_sole();
         } else if self.link.conn() == Some(conn) {
             self.link.flushing = false;
             self.answer_disk_failed();

@@ -131,6 +131,8 @@ pub enum Refusal {
     BothDiscard,
     /// A disk was restored from an older image, and the other cannot simply be copied over it.
     RolledBack,
+    /// The Primary's disk failed, and the peer may have lost what it had accepted and not yet put on stable media.
+    DataLost,
 }
 
 /// How a write without payload is meant.

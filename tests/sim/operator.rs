@@ -3,7 +3,7 @@
 use crate::disk::Image;
 use crate::net::pause_length;
 use crate::node::Fact;
-use crate::plan::Plan;
+use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::replica::event::{Command, CommandError, CommandId};
 use rblk::replica::{Connection, Replication};
@@ -19,6 +19,7 @@ struct Asked {
 
 /// The manager's memory.
 pub(crate) struct Operator {
+    rng: Rng,
     next_command: u64,
     asked: Option<Asked>,
     /// Where the Primary should be.
@@ -35,8 +36,9 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn new(_plan: &Plan) -> Operator {
+    pub(crate) fn new(rng: Rng) -> Operator {
         Operator {
+            rng,
             next_command: 0,
             asked: None,
             prefer: 0,
@@ -52,7 +54,7 @@ impl Operator {
 impl World {
     /// The manager looks after things.
     pub(crate) fn operator_turn(&mut self) {
-        let pause = self.rng.between(50_000, 400_000);
+        let pause = self.operator.rng.between(50_000, 400_000);
         self.after(pause, Event::Operator);
         self.forget_fragile();
         for node in [0, 1] {
@@ -73,7 +75,7 @@ impl World {
         } else if self.now < self.operator.folly_until && self.split() {
             self.operator.folly_until = 0;
         } else if self.connect_again() {
-        } else if self.plan.faults.nonsense && !self.healing && self.rng.chance(15) {
+        } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
         } else if self.primary().is_none() {
             self.want_primary();
@@ -85,9 +87,9 @@ impl World {
         let target = &self.nodes[node];
         let broken = target.snapshot().is_some_and(|state| state.disk <= DiskState::Failed);
         let hangs = self.healing && target.disk.hangs();
-        if (broken || hangs) && (self.healing || self.rng.chance(self.plan.repair)) {
+        if (broken || hangs) && (self.healing || self.operator.rng.chance(self.plan.repair)) {
             self.note(Some(node), || "! restarted for its disk".to_string());
-            if broken && self.rng.chance(50) && self.operator.asked.is_none() && !hangs {
+            if broken && self.operator.rng.chance(50) && self.operator.asked.is_none() && !hangs {
                 self.leave(node);
             } else {
                 self.kill_node(node, false);
@@ -97,8 +99,8 @@ impl World {
     }
 
     fn nonsense(&mut self) {
-        let node = self.rng.below(2) as usize;
-        let command = self.rng.pick(&[
+        let node = self.operator.rng.below(2) as usize;
+        let command = self.operator.rng.pick(&[
             Command::Promote { force: false },
             Command::Demote,
             Command::Connect { discard_my_data: false },
@@ -111,13 +113,13 @@ impl World {
 
     /// The victim of a split brain is used for a while: all of that will be lost.
     fn folly(&mut self, victim: usize) {
-        if self.healing || self.rng.chance(20) {
+        if self.healing || self.operator.rng.chance(20) {
             self.command(victim, Command::Demote);
             return;
         }
-        for _ in 0..self.rng.below(4) {
+        for _ in 0..self.operator.rng.below(4) {
             let blocks = self.geometry.dense_blocks() as u64;
-            let block = self.geometry.block(self.rng.below(blocks) as usize);
+            let block = self.geometry.block(self.operator.rng.below(blocks) as usize);
             if self.is_primary(victim) {
                 self.scribble(victim, block);
             }
@@ -132,19 +134,19 @@ impl World {
             node.is_running() && node.seen.1 == Connection::StandAlone
         };
         let Some(node) = [0, 1].into_iter().find(alone) else { return false };
-        if !self.healing && !self.rng.chance(15) {
+        if !self.healing && !self.operator.rng.chance(15) {
             return false;
         }
         let void = self.oracle.victim == Some(node) || self.oracle.is_void(node);
-        let discard = void && (self.healing || self.rng.chance(80));
+        let discard = void && (self.healing || self.operator.rng.chance(80));
         self.command(node, Command::Connect { discard_my_data: discard });
         true
     }
 
     /// Nobody is Primary.
     fn want_primary(&mut self) {
-        if self.rng.chance(30) {
-            self.operator.prefer = self.rng.below(2) as usize;
+        if self.operator.rng.chance(30) {
+            self.operator.prefer = self.operator.rng.below(2) as usize;
         }
         // A disk that is void may say that it is UpToDate: whoever restored it knows better.
         let prefer = self.operator.prefer;
@@ -156,7 +158,7 @@ impl World {
         if fresh && self.nodes[node].is_running() && small {
             self.register.begin_with(&self.nodes[node].disk.current.clone());
             self.command(node, Command::Promote { force: true });
-        } else if self.may_force(node) && !both_run && self.rng.chance(30) {
+        } else if self.may_force(node) && !both_run && self.operator.rng.chance(30) {
             self.sums.count("forced promotions");
             self.command(node, Command::Promote { force: true });
         } else {
@@ -164,13 +166,17 @@ impl World {
         }
     }
 
-    /// Nothing acknowledged would be lost.
+    /// The plan allows it.
     fn may_force(&self, node: usize) -> bool {
+        self.plan.force && self.loses_nothing(node)
+    }
+
+    /// Nothing acknowledged is lost if the node is made Primary by force now.
+    pub(crate) fn loses_nothing(&self, node: usize) -> bool {
         let (mine, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&mine.disk.meta.superblock, &other.disk.meta.superblock);
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
-        self.plan.faults.force
-            && !self.oracle.is_void(node)
+        !self.oracle.is_void(node)
             && !other.is_running()
             && good
             && sb.current == peer.current
@@ -210,6 +216,11 @@ impl World {
         }
     }
 
+    /// A command has no answer yet.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.operator.asked.is_some()
+    }
+
     /// A core answers the operator.
     pub(crate) fn replied(&mut self, node: usize, id: CommandId, result: Result<(), CommandError>) {
         let asked = self.operator.asked.take().expect("oracle operator: answered once");
@@ -234,7 +245,7 @@ impl World {
         if asked.command == Command::Detach {
             if result.is_ok() {
                 let life = self.nodes[node].life;
-                let delay = self.rng.below(2_000);
+                let delay = self.operator.rng.below(2_000);
                 self.after(delay, Event::Exit { node, life });
             } else {
                 self.nodes[node].leaving = false;
@@ -271,7 +282,7 @@ impl World {
         self.note(Some(node), || "ends".to_string());
         self.kill_node(node, false);
         if !self.operator.idle {
-            let pause = pause_length(&mut self.rng);
+            let pause = pause_length(&mut self.operator.rng);
             self.after(pause, Event::Start { node });
         }
     }
@@ -290,8 +301,8 @@ impl World {
 
     /// A copy of a disk is made now and then.
     fn copy_disk(&mut self) {
-        if self.plan.faults.restore && self.rng.chance(5) {
-            let node = self.rng.below(2) as usize;
+        if self.operator.rng.chance(5) {
+            let node = self.operator.rng.below(2) as usize;
             self.operator.images[node] = Some(self.nodes[node].disk.image());
         }
     }
@@ -357,7 +368,7 @@ impl World {
             self.after(1_000, Event::Resume { node, life });
             self.after(10_000, Event::Start { node });
         }
-        self.client.only_a_few(20);
+        self.client.only_a_few(self.plan.last_ops);
     }
 
     fn heal_more(&mut self) {

@@ -131,6 +131,7 @@ codes! {
         10 SourceOutdated
         11 NoSource
         12 BothDiscard
+        13 DataLost
         14 RolledBack
     }
 }
