@@ -612,7 +612,7 @@ pub(crate) fn id_of(message: &Message) -> Option<u64> {
         Message::Write { id, .. }
         | Message::WriteZero { id, .. }
         | Message::Read { id, .. }
-        | Message::Flush { id }
+        | Message::Flush { id, .. }
         | Message::ResyncData { id, .. }
         | Message::ResyncZero { id, .. } => Some(*id),
         _ => None,
@@ -639,7 +639,7 @@ pub(crate) fn answer_to(message: &Message, outcome: Outcome) -> Option<Message> 
         Message::Write { id, .. } | Message::WriteZero { id, .. } => {
             Message::WriteAck { id, outcome }
         }
-        Message::Flush { id } => Message::FlushAck { id, outcome },
+        Message::Flush { id, .. } => Message::FlushAck { id, outcome },
         Message::Read { id, span } => Message::ReadReply { id, span, outcome },
         Message::ResyncData { id, .. } | Message::ResyncZero { id, .. } => {
             Message::ResyncAck { id, outcome }

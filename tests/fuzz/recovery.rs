@@ -89,6 +89,8 @@ fn sound_disk(input: &mut Input<'_>) -> Disk {
         primary: flags & 32 != 0,
         crashed: flags & 64 != 0,
         instance: 3,
+        mark: 4,
+        peer_mark: 5,
     };
     let mut disk = Disk { changed: BTreeMap::new(), sound: sound_records() };
     for copy in [0, 1] {

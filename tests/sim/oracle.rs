@@ -64,6 +64,8 @@ pub(crate) struct Oracle {
     /// This node was made Primary beside a Primary: it goes its own way from the next durable generation on, and an
     /// operator has decided already that this way will be lost.
     pub(crate) victim: Option<usize>,
+    /// Set by scenarios that split the lineage on purpose.
+    pub(crate) split: bool,
     /// Set by scenarios whose peer is made by hand and breaks the rules on purpose.
     pub(crate) stranger: bool,
 }
@@ -89,6 +91,7 @@ impl Oracle {
             restored: [None; 2],
             restored_at: [0; 2],
             victim: None,
+            split: false,
             stranger: false,
         }
     }
@@ -114,7 +117,7 @@ impl World {
     /// After every event.
     pub(crate) fn check_step(&mut self) {
         let serves = [0, 1].map(|node| self.serves(node) && self.oracle.victim != Some(node));
-        assert!(serves != [true, true], "oracle primaries: both are Primary");
+        assert!(serves != [true, true] || self.oracle.split, "oracle primaries: both are Primary");
         let mut changed = Vec::new();
         for node in [0, 1] {
             for block in std::mem::take(&mut self.nodes[node].disk.changed) {
@@ -136,7 +139,7 @@ impl World {
             assert!(!(takes_part && unnoticed), "oracle restored: node {node} takes part");
         }
         // Until it is noticed, nobody knows how a disk that was put back differs.
-        if !fresh && self.oracle.restored == [None; 2] {
+        if !fresh && !self.oracle.split && self.oracle.restored == [None; 2] {
             // What was recorded still is unless a record shrank; now and then all is looked at in any case.
             let grounds = [0, 1].map(|node: usize| self.nodes[node].grounds());
             let all = grounds != std::mem::replace(&mut self.oracle.grounds, grounds);
@@ -254,7 +257,7 @@ impl World {
         let sb = &self.nodes[by].disk.meta.superblock;
         if let (Some(base), Some(current), true) = (sb.base, sb.current, recorded) {
             let child = *self.oracle.solo.entry(base.0).or_insert(current.0);
-            assert!(child == current.0, "oracle lineage: both nodes went on alone from {base:?}");
+            assert!(child == current.0 || self.oracle.split, "oracle lineage: both nodes went on alone from {base:?}");
         }
     }
 
