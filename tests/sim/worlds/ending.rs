@@ -61,7 +61,7 @@ impl Stage {
                 if turn == 1 {
                     return Ok(());
                 }
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     self.depart(other)?;
                 }
                 self.kill(other, false);

@@ -135,7 +135,7 @@ impl World {
 
     /// The connection ends for both; every other time it stays so until the nodes have given each other up.
     pub(crate) fn cut_now(&mut self, number: u64) {
-        let apart = if number % 2 == 0 { 0 } else { 3_000_000 };
+        let apart = if number.is_multiple_of(2) { 0 } else { 3_000_000 };
         self.note(None, || format!("! cut, apart for {apart} us"));
         self.net.parted_until = self.now + apart;
         self.cut(false);
