@@ -32,6 +32,8 @@ pub(super) struct Alone {
     peer_owns: bool,
     /// Our disk failed while it alone had the newest data.
     data_lost: bool,
+    /// Our disk failed, and the peer may hold in its cache only what clients were told is done.
+    peer_may_forget: bool,
 }
 
 impl Alone {
@@ -43,6 +45,11 @@ impl Alone {
     /// Nothing here can serve data, and no peer will.
     pub(super) fn data_lost(&self) -> bool {
         self.data_lost
+    }
+
+    /// A peer whose daemon did not live through it all may have lost acknowledged data with its power.
+    pub(super) fn needs_survivor(&self) -> bool {
+        self.peer_may_forget
     }
 
     pub(super) fn forget_owner(&mut self) {
@@ -169,7 +176,10 @@ impl Replica {
             self.notify(Notice::State);
         }
         if !self.has_disk() {
-            return; // nobody has data any more; requests are refused by the gate
+            // Nobody has data any more: new requests are refused by the gate.
+            self.requests_lost_owner();
+            self.flush_lost_owner();
+            return;
         }
         if self.disk != DiskState::UpToDate {
             self.broken("the peer's disk failed while ours was not up to date");
@@ -201,6 +211,7 @@ impl Replica {
         self.sb.current = Some(current);
         self.sb.base = None;
         self.alone.peer_owns = true;
+        self.alone.peer_may_forget = false;
         self.settle_owned();
         self.settle_unrecorded_flushes();
     }
@@ -214,6 +225,7 @@ impl Replica {
         self.alone.data_lost = self.role == Role::Primary
             && self.disk == DiskState::UpToDate
             && (self.is_alone() || !self.link.peer_can_read());
+        self.alone.peer_may_forget = self.role == Role::Primary && self.activity.unstable() > 0;
         self.disk = DiskState::Diskless;
         self.notify(Notice::DiskFailed(why));
         self.meta.abandon();

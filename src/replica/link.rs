@@ -461,7 +461,10 @@ impl Replica {
         }
         let me = Side { node: self.sb.node, state: &said };
         let peer = Side { node: self.peer_node, state: &peer_state };
-        let found = verdict(me, peer);
+        let mut found = verdict(me, peer);
+        if !self.has_disk() && self.alone.needs_survivor() && !peer_state.survivor {
+            found = Verdict::Refuse(Refusal::NoSource); // our own disk may still have what it lost
+        }
         self.link.verdict = Some(found);
         match found {
             Verdict::Refuse(reason) => self.refuse(reason),

@@ -380,8 +380,8 @@ impl Replica {
         self.write_superblock();
         self.notify(Notice::ResyncDone);
         if self.dirty.count() > 0 {
-            // A client's write failed on this disk after the last block was copied: a new meeting copies it.
-            self.drop_link("blocks differ since the last one was copied");
+            // A client's write failed here while the resync ended: the next connection copies its blocks.
+            self.drop_link("blocks are out of sync again");
         }
     }
 }
