@@ -160,6 +160,18 @@ pub const DATA_BYTES_MAX: u64 = 1 << 50;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a configuration file: far above any sensible one, so that a wrong path (a disk) is not read in.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of the DRBD files that one `rblk import` reads, all together: far above any sensible configuration.
+pub const IMPORT_BYTES_MAX: u64 = 1 << 20;
+/// Files that one `rblk import` reads: a cluster with a file for each resource stays far below.
+pub const IMPORT_FILES_MAX: usize = 256;
+/// How deep files may include each other: DRBD's own use one level; a file that includes itself ends here.
+pub const IMPORT_INCLUDE_DEPTH_MAX: usize = 4;
+/// How deep sections may nest: DRBD has four levels. It bounds the stack of the parser.
+pub const IMPORT_NESTING_MAX: usize = 8;
+/// Words in one imported file: a resource has some hundred. It bounds the tree in memory.
+pub const IMPORT_WORDS_MAX: usize = 1 << 16;
+/// Bytes of a word: as long as a path can be, and longer than DRBD allows.
+pub const IMPORT_WORD_BYTES_MAX: usize = 4096;
 /// Bytes of one line on the control socket, either way.
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.

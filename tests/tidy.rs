@@ -29,11 +29,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &["meta::superblock"]),
     ("replica", &["wire", "meta"]),
     ("config", &["error", "meta"]),
+    ("import", &["config"]),
     ("io", &["error", "wire", "meta", "replica::event"]),
     ("front", &["error", "io", "replica::event", "wire::message"]),
     ("ctl", &["config", "error", "meta", "replica", "wire::message"]),
     ("daemon", &["config", "ctl", "error", "front", "io", "meta", "replica", "sync", "wire"]),
-    ("cli", &["config", "ctl", "daemon", "error", "front", "io", "meta"]),
+    ("cli", &["config", "ctl", "daemon", "error", "front", "import", "io", "meta"]),
     ("main", &["cli", "error"]),
 ];
 

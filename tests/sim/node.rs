@@ -16,8 +16,8 @@ use rblk::meta::layout::Layout;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, OpId,
-    Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
+    OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -92,8 +92,10 @@ pub(crate) struct Node {
     pub(crate) leaving: bool,
     /// An operation of this disk fails, after some more of its kind.
     pub(crate) error_at: Option<(DiskPart, u64)>,
-    /// And here it never ends.
+    /// The next operation on its data never ends.
     pub(crate) hang_next: bool,
+    /// The next one takes so long.
+    pub(crate) delay_next: Option<u64>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
     timer: Option<Tick>,
@@ -145,6 +147,7 @@ impl Node {
             leaving: false,
             error_at: None,
             hang_next: false,
+            delay_next: None,
             harmed: false,
             timer: None,
             buffers: Vec::new(),
@@ -258,6 +261,7 @@ impl Node {
         self.leaving = false;
         self.harmed = false;
         self.error_at = None;
+        self.hang_next = false;
         self.timer = None;
         self.buffers.clear();
         self.op_buffers.clear();
@@ -317,6 +321,7 @@ impl World {
         let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
         if power {
             disk.power_cut(rng);
+            self.oracle_after_power_cut(node);
         } else {
             disk.daemon_killed(rng);
         }
@@ -411,7 +416,10 @@ impl World {
                 self.send(node, conn.0, message, content);
             }
             Action::Close { conn, drain } => self.close(node, conn.0, drain),
-            Action::Complete { id, result, .. } => self.completed(node, id, result),
+            Action::Complete { id, result, .. } => {
+                self.note(Some(node), || format!("  answer {} {result:?}", id.0));
+                self.completed(node, id, result);
+            }
             Action::Release { buf } => self.nodes[node].give_back(buf),
             Action::ReleaseOp { op } => {
                 if let Some(buf) = self.nodes[node].op_buffers.remove(&op.0) {
@@ -426,6 +434,10 @@ impl World {
             }
             Action::Reply { id, result } => self.replied(node, id, result),
             Action::Notify(notice) => {
+                // What is on its way while a disk fails comes out of turn.
+                let lawful = self.oracle.stranger || self.disk_failed;
+                let rude = matches!(notice, Notice::PeerBroken(_)) && !lawful;
+                assert!(!rude, "oracle manners: {node} says {notice:?}");
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
         }
@@ -455,15 +467,16 @@ impl World {
             DiskOp::Flush => (None, Work::Flush(target.disk.unflushed())),
         };
         let life = target.life;
-        let hung = std::mem::take(&mut self.nodes[node].hang_next)
-            || self.plan.faults.hang && !self.healing && self.rng.below(2_000) == 0;
+        let hung = std::mem::take(&mut self.nodes[node].hang_next) && !self.healing;
         self.nodes[node].disk.start(op, span, work, hung);
         if hung {
             self.nodes[node].harmed = true;
+            self.disk_failed = true;
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
-            let delay = self.disk_latency();
+            let latency = self.disk_latency();
+            let delay = self.nodes[node].delay_next.take().unwrap_or(latency);
             self.after(delay, Event::DiskEnd { node, life, op });
             self.moment(node, Moment::DiskOperation, delay);
         }
@@ -483,7 +496,8 @@ impl World {
             self.nodes[node].disk.in_flight.get(&op),
             Some(DataOp { work: Work::Flush(_), .. })
         );
-        let fails = self.disk_fails(node, if flush { DiskPart::Flush } else { DiskPart::Data });
+        let part = if flush { DiskPart::Flush } else { DiskPart::Data };
+        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush);
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -507,14 +521,18 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
+        let mut injected = self.inject_meta(node);
         let fails = self.disk_fails(node, DiskPart::Metadata);
-        if fails {
+        if let Some(fate) = &mut injected {
+            self.nodes[node].disk.meta.fail(op, fate);
+        } else if fails {
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
         } else {
             self.nodes[node].disk.meta.finish(op);
             self.oracle_superblock(node);
         }
-        self.tell(node, Fact::MetaDone { op: OpId(op), ok: !fails });
+        let ok = !fails && injected.is_none();
+        self.tell(node, Fact::MetaDone { op: OpId(op), ok });
     }
 
     /// True if the operation that ends now is the one that fails.
@@ -532,6 +550,7 @@ impl World {
             return false;
         }
         target.harmed = true;
+        self.disk_failed = true;
         self.sums.count(match what {
             DiskPart::Data => "data errors",
             DiskPart::Flush => "flush errors",
