@@ -33,4 +33,5 @@ pub mod limits;
 pub mod meta;
 pub mod replica;
 pub mod span;
+mod sync;
 pub mod wire;

@@ -176,6 +176,9 @@ pub const IMPORT_WORD_BYTES_MAX: usize = 4096;
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.
 pub const CONTROL_CLIENTS_MAX: usize = 32;
+/// Orders for the daemon's loop that may wait: each control client has one at most, and the rest are requests of the
+/// system to stop, of which one is as good as eight.
+pub const CONTROL_ORDERS_MAX: usize = CONTROL_CLIENTS_MAX + 8;
 /// NBD connections at once: above it the newest is turned away.
 pub const NBD_CLIENTS_MAX: usize = 16;
 /// Front requests that every NBD client may always have in flight; the rest of [`FRONT_REQUESTS_MAX`] is

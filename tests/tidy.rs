@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("limits", &[]),
     ("span", &[]),
+    ("sync", &[]),
     ("error", &[]),
     ("meta", &[]),
     ("wire", &["meta::superblock"]),
@@ -32,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("io", &["error", "wire", "meta", "replica::event"]),
     ("front", &["error", "io", "replica::event", "wire::message"]),
     ("ctl", &["config", "error", "meta", "replica", "wire::message"]),
-    ("daemon", &["config", "ctl", "error", "front", "io", "meta", "replica", "wire"]),
+    ("daemon", &["config", "ctl", "error", "front", "io", "meta", "replica", "sync", "wire"]),
     ("cli", &["config", "ctl", "daemon", "error", "front", "import", "io", "meta"]),
     ("main", &["cli", "error"]),
 ];

@@ -5,7 +5,7 @@ use super::{Owner, Replica};
 use crate::limits::IDLE_FLUSH_MS;
 use crate::replica::event::{Notice, Tick};
 use crate::replica::request::Phase;
-use crate::wire::message::Message;
+use crate::wire::message::{DiskState, Message, Role};
 
 impl Replica {
     pub(super) fn on_timeout(&mut self) {
@@ -20,9 +20,24 @@ impl Replica {
         let quarter = self.settings.peer_timeout_ms * 1000 / 4;
         let quiet = self.link.heard_since(self.now) >= quarter
             || self.link.spoke_since(self.now) >= quarter;
-        if self.link.conn().is_some() && quiet {
+        let lease_ends = self.needs_lease() && self.link.echoed_since(self.now) >= quarter;
+        if self.link.conn().is_some() && (quiet || lease_ends) {
+            self.link.pinged(self.now);
             self.send(Message::Ping);
         }
+    }
+
+    /// This node answers reads from a disk that is good only together with the peer's.
+    fn needs_lease(&self) -> bool {
+        self.link.is_up() && self.role == Role::Primary && self.disk == DiskState::Inconsistent
+    }
+
+    /// The peer cannot have become Primary by itself yet, see `Link::may_serve_elsewhere`: it waits for twice the timeout
+    /// after it lost this node, and it had it when it answered what was sent then. A node that did not run for a while
+    /// has no lease, whatever is in its inbox.
+    pub(super) fn has_lease(&self) -> bool {
+        let limit = self.settings.peer_timeout_ms * 1000 * 3 / 2;
+        self.link.is_up() && self.link.echoed_since(self.now) < limit
     }
 
     /// Silence, a request without an answer, or clients that wait for a greeting to end.
@@ -32,7 +47,7 @@ impl Replica {
         }
         let limit = self.settings.peer_timeout_ms * 1000;
         let late = |since: Option<Tick>| since.is_some_and(|since| self.now.since(since) >= limit);
-        let asked = |owner| matches!(owner, Owner::Peer(_) | Owner::FlushPeer);
+        let asked = Owner::is_at_peer;
         let waiting_client = || {
             let held = self.requests.iter().filter(|(_, request)| {
                 request.kind.is_front_write()
@@ -45,7 +60,7 @@ impl Replica {
         self.link.heard_since(self.now) >= limit
             || late(self.ops.oldest(asked))
             || (self.link.is_greeting()
-                && self.disk == crate::wire::message::DiskState::UpToDate
+                && self.disk == DiskState::UpToDate
                 && late(waiting_client()))
     }
 
@@ -53,15 +68,15 @@ impl Replica {
     /// this node did not run is not the disk's.
     fn disk_is_overdue(&self) -> bool {
         let limit = self.settings.disk_timeout_ms * 1000;
-        let on_disk = |owner: Owner| !matches!(owner, Owner::Peer(_) | Owner::FlushPeer);
-        let oldest = self.ops.oldest(on_disk);
-        let late = oldest.is_some_and(|since| self.now.since(since.max(self.awake)) >= limit);
+        let oldest = self.ops.oldest(|owner| !owner.is_at_peer());
+        let late = oldest.is_some_and(|since| self.ran.since(since) >= limit);
         late && self.has_disk() && self.link.is_up() && self.link.peer_can_read()
     }
 
     /// Asks to be woken if anything is being waited for.
     pub(super) fn arm_tick(&mut self) {
-        let step = self.settings.peer_timeout_ms / 8;
+        // Often enough that a gap is told from a wait.
+        let step = self.settings.peer_timeout_ms.min(self.settings.disk_timeout_ms) / 8;
         let mut wanted = None;
         let busy = self.link.conn().is_some() || self.requests.len() > 0;
         if busy || !self.flusher.is_idle() {

@@ -86,7 +86,7 @@ impl Replica {
         let peer = self.link.is_up() && self.link.peer_has_disk();
         let local = self.has_disk();
         if !local && !peer {
-            if self.link.is_up() {
+            if self.link.is_up() || self.is_hopeless() {
                 self.fail_flushes();
             }
             return; // without a disk: wait for the peer to come back
@@ -112,12 +112,12 @@ impl Replica {
         let leg = |on| if on { Leg::Busy } else { Leg::Absent };
         self.flusher.running = Some(Run { local: leg(local), peer: leg(peer) });
         if local {
-            let op = self.ops.begin(Owner::FlushLocal, self.now);
+            let op = self.begin_op(Owner::FlushLocal);
             let after = self.meta.durable();
             self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
         }
         if peer {
-            let id = u64::from(self.ops.begin(Owner::FlushPeer, self.now));
+            let id = u64::from(self.begin_op(Owner::FlushPeer));
             self.send(Message::Flush { id });
         }
     }
@@ -225,8 +225,7 @@ impl Replica {
             return;
         }
         if self.alone.data_lost() {
-            self.flush_found_peer(); // back to those that wait, which are all refused
-            self.fail_flushes();
+            self.flush_lost_owner(); // they and all others that wait
             return;
         }
         let recorded = if self.has_disk() {
@@ -254,6 +253,12 @@ impl Replica {
         self.flusher.unrecorded.clear();
     }
 
+    /// The peer was to record that its disk is the data, and has none now.
+    pub(super) fn flush_lost_owner(&mut self) {
+        self.flush_found_peer();
+        self.fail_flushes();
+    }
+
     fn fail_flushes(&mut self) {
         let mut next = std::mem::take(&mut self.flusher.next);
         for id in next.drain(..) {
@@ -279,10 +284,15 @@ impl Replica {
         self.link.flushing = self.flush_as_sole();
     }
 
-    /// Starts the flush; false without a disk.
+    /// Starts the flush, or waits for an earlier one that a slow disk still has: a link that comes and goes, or a peer
+    /// that says the same again, must not queue one flush after the other. False without a disk.
     pub(super) fn flush_as_sole(&mut self) -> bool {
         let Some(conn) = self.link.conn().filter(|_| self.has_disk()) else { return false };
-        let op = self.ops.begin(Owner::FlushForSole(conn), self.now);
+        if self.ops.oldest(|owner| matches!(owner, Owner::FlushForSole(_))).is_some() {
+            self.link.flush_again = true;
+            return true;
+        }
+        let op = self.begin_op(Owner::FlushForSole(conn));
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
         true
@@ -291,6 +301,8 @@ impl Replica {
     pub(super) fn on_flush_for_sole(&mut self, conn: ConnId, ok: bool) {
         if !ok {
             self.disk_failed("a flush failed");
+        } else if std::mem::take(&mut self.link.flush_again) {
+            self.link.flushing = self.flush_as_sole();
         } else if self.link.conn() == Some(conn) {
             self.link.flushing = false;
             self.answer_disk_failed();
@@ -304,7 +316,7 @@ impl Replica {
             self.send(Message::FlushAck { id, outcome: Outcome::Failed });
             return;
         }
-        let op = self.ops.begin(Owner::FlushForPeer { id, conn }, self.now);
+        let op = self.begin_op(Owner::FlushForPeer { id, conn });
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
     }

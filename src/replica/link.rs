@@ -53,12 +53,21 @@ pub(super) struct Link {
     pub(super) got_ready: bool,
     /// The source's flush before it is ready is under way.
     pub(super) flushing: bool,
+    /// Another such flush is wanted when the one that is under way has ended: it may have begun too early.
+    pub(super) flush_again: bool,
     pub(super) exchange: Exchange,
     peer_role: Role,
     peer_disk: DiskState,
     was_up: bool,
     /// The peer was Primary when it was lost, and when that was.
     lost_primary: Option<Tick>,
+    /// When the newest of what the peer has answered was sent: then at the latest it still had this connection.
+    echoed: Tick,
+    /// Pings sent and answered; answers keep the order.
+    pings: u64,
+    pongs: u64,
+    /// A ping whose answer is waited for, and when it was sent.
+    stamp: Option<(u64, Tick)>,
     heard: Tick,
     began: Tick,
     spoke: Tick,
@@ -82,11 +91,16 @@ impl Link {
             verdict: None,
             got_ready: false,
             flushing: false,
+            flush_again: false,
             exchange: Exchange::default(),
             peer_role: Role::Secondary,
             peer_disk: DiskState::Diskless,
             was_up: false,
             lost_primary: None,
+            echoed: Tick(0),
+            pings: 0,
+            pongs: 0,
+            stamp: None,
             heard: Tick(0),
             began: Tick(0),
             spoke: Tick(0),
@@ -130,6 +144,32 @@ impl Link {
     pub(super) fn may_serve_elsewhere(&self, now: Tick, timeout_ms: u64) -> bool {
         self.peer_is_primary()
             || self.lost_primary.is_some_and(|lost| now < lost.plus_ms(2 * timeout_ms))
+    }
+
+    /// This node has just started: a peer that was Primary then, on this node's data, may not have noticed.
+    pub(super) fn assume_lost_primary(&mut self, now: Tick) {
+        self.lost_primary = Some(now);
+    }
+
+    /// The peer has answered something that was sent at `sent`.
+    pub(super) fn echo(&mut self, sent: Tick) {
+        self.echoed = self.echoed.max(sent);
+    }
+
+    pub(super) fn echoed_since(&self, now: Tick) -> u64 {
+        now.since(self.echoed)
+    }
+
+    pub(super) fn pinged(&mut self, now: Tick) {
+        self.pings += 1;
+        self.stamp = self.stamp.or(Some((self.pings, now)));
+    }
+
+    fn ponged(&mut self) {
+        self.pongs = self.pings.min(self.pongs + 1);
+        if let Some((_, sent)) = self.stamp.take_if(|(number, _)| *number <= self.pongs) {
+            self.echo(sent);
+        }
     }
 
     pub(super) fn peer_role(&self) -> Role {
@@ -263,6 +303,7 @@ impl Link {
         self.heard = now;
         self.began = now;
         self.spoke = now;
+        self.echoed = now; // a connection that comes up has answered its Hello
     }
 
     fn end(&mut self) {
@@ -270,6 +311,7 @@ impl Link {
         self.phase = Phase::Down;
         self.said = None;
         self.verdict = None;
+        self.flush_again = false;
         self.peer_disk = DiskState::Diskless;
         self.peer_role = Role::Secondary;
         self.out = Credits::default();
@@ -338,7 +380,7 @@ impl Replica {
         self.link.heard = self.now;
         match (self.link.phase, message) {
             (_, Message::Ping) => self.send(Message::Pong),
-            (_, Message::Pong) => {}
+            (_, Message::Pong) => self.link.ponged(),
             (_, Message::Refuse(reason)) => self.refused(true, reason),
             (_, Message::Bye { outdated }) => self.on_bye(outdated),
             (Phase::Hello, Message::Hello(hello)) => self.on_hello(&hello),
@@ -464,7 +506,14 @@ impl Replica {
         let found = verdict(me, peer);
         self.link.verdict = Some(found);
         match found {
-            Verdict::Refuse(reason) => self.refuse(reason),
+            Verdict::Refuse(reason) => {
+                // Requests that waited for this peer's disk wait in vain.
+                let needed = self.role == Role::Primary && !self.has_disk();
+                if needed && matches!(reason, Refusal::NoSource | Refusal::DataLost) {
+                    self.alone.set_data_lost(true);
+                }
+                self.refuse(reason);
+            }
             Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
             Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
         }
@@ -555,6 +604,7 @@ impl Replica {
             self.link.peer_disk = peer.disk;
             if self.role == Role::Primary {
                 self.link.peer_disk = DiskState::UpToDate;
+                self.alone.set_data_lost(false);
                 self.ask_peer_to_own();
             }
         }

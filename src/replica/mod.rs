@@ -102,8 +102,8 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Replica {
     now: Tick,
-    /// Since when the node runs without a gap that its deadlines would have to be forgiven.
-    awake: Tick,
+    /// The time that this node ran: what its disk is measured by. Behind `now` by all gaps.
+    ran: Tick,
     settings: Settings,
     peer_node: NodeId,
     block_bytes: u32,
@@ -171,7 +171,7 @@ impl Replica {
         let sectors = if sb.agreed_sectors > 0 { sb.agreed_sectors } else { sb.usable_sectors };
         let mut replica = Replica {
             now: Tick(0),
-            awake: Tick(0),
+            ran: Tick(0),
             settings: start.settings,
             peer_node: start.peer,
             block_bytes: start.block_bytes,
@@ -230,6 +230,9 @@ impl Replica {
         self.started = true;
         self.now = now;
         self.sb.instance += 1;
+        if self.disk == DiskState::UpToDate && !self.sb.primary {
+            self.link.assume_lost_primary(now);
+        }
         self.sb.crashed |= self.sb.primary;
         self.sb.primary = false;
         self.meta.push(Step::Pages { stale: false });
@@ -246,9 +249,9 @@ impl Replica {
         assert!(now >= self.now, "time does not go back");
         let gap = now.since(self.now);
         self.now = now;
+        // In a gap this node did not run: what is overdue may long have been answered, only not been looked at.
+        self.ran = Tick(self.ran.0 + gap.min(self.settings.disk_timeout_ms * 1000 / 4));
         if gap > self.settings.peer_timeout_ms * 1000 / 2 {
-            // This node did not run: what is overdue may long have been answered, only not been looked at.
-            self.awake = now;
             self.link.forgive_gap(now, self.settings.peer_timeout_ms);
         }
         match input {
@@ -330,11 +333,16 @@ impl Replica {
             history: self.sb.history,
             disk: self.disk,
             role: self.role,
-            dirty_blocks: self.dirty.count(),
+            dirty_blocks: if self.alone.is_secured() { 0 } else { self.dirty.count() },
             crashed: self.sb.crashed,
             survivor: self.link.was_up(),
             peer_outdated: self.sb.peer_outdated,
         }
+    }
+
+    /// A name for an operation, with the time of the clock that it is measured by.
+    fn begin_op(&mut self, owner: Owner) -> OpId {
+        self.ops.begin(owner, if owner.is_at_peer() { self.now } else { self.ran })
     }
 
     fn has_disk(&self) -> bool {
@@ -426,6 +434,13 @@ enum Owner {
     FlushForEnd,
     /// The flush of a node that becomes the only one with the newest data, for the connection on which it says so.
     FlushForSole(ConnId),
+}
+
+impl Owner {
+    /// The peer answers it, not the local disk.
+    fn is_at_peer(self) -> bool {
+        matches!(self, Owner::Peer(_) | Owner::FlushPeer)
+    }
 }
 
 impl From<OpId> for u64 {

@@ -111,7 +111,7 @@ impl Replica {
     }
 
     fn write_meta(&mut self, block: MetaBlock) {
-        let op = self.ops.begin(Owner::Meta, self.now);
+        let op = self.begin_op(Owner::Meta);
         self.meta.in_flight += 1;
         self.actions.push_back(Action::Meta { op, block });
     }

@@ -256,7 +256,7 @@ impl Replica {
             return;
         }
         let span = request.span;
-        let id = u64::from(self.ops.begin(Owner::Peer(at), self.now));
+        let id = u64::from(self.begin_op(Owner::Peer(at)));
         self.requests.get_mut(at).local = Leg::Done;
         self.requests.get_mut(at).peer = Leg::Busy;
         self.requests.get_mut(at).sent_zero = result == DiskResult::DoneZero;
@@ -347,7 +347,7 @@ impl Replica {
             return;
         }
         self.resync.stage = Stage::Flushing { current, history };
-        let op = self.ops.begin(Owner::FlushForEnd, self.now);
+        let op = self.begin_op(Owner::FlushForEnd);
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
     }
@@ -379,5 +379,9 @@ impl Replica {
         self.sb.crashed = false;
         self.write_superblock();
         self.notify(Notice::ResyncDone);
+        if self.dirty.count() > 0 {
+            // A client's write failed here while the resync ended: the next connection copies its blocks.
+            self.drop_link("blocks are out of sync again");
+        }
     }
 }

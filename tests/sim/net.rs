@@ -4,9 +4,11 @@
 //! connection: both directions end at any message, each side hears of it later or never (half-open); one direction
 //! falls silent; everything takes seconds. Messages of a connection that was closed here may still arrive.
 
+use crate::fate::Moment;
 use crate::node::Fact;
 use crate::rng::Rng;
 use crate::world::{Event, World};
+use crate::worlds::inject::Passage;
 use rblk::limits::PAGE_BIT_BYTES;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};
 use rblk::wire::message::Message;
@@ -173,6 +175,7 @@ impl World {
         found.last[peer] = (self.now + delay).max(found.last[peer]);
         let at = found.last[peer];
         self.at(at, Event::Deliver { node: peer, conn, frame });
+        self.moment(node, Moment::Message, at - self.now);
     }
 
     pub(crate) fn deliver(&mut self, node: usize, conn: u64, frame: Frame) {
@@ -181,8 +184,15 @@ impl World {
         if found.silent[node] || found.life[node] != life {
             return;
         }
+        let passage = self.inject_message(node);
+        if matches!(passage, Passage::Lost) {
+            return;
+        }
         let (message, content) = frame.decode();
         self.tell(node, Fact::Received { conn, message, content });
+        if let Passage::Last(number) = passage {
+            self.cut_now(number);
+        }
     }
 
     pub(crate) fn disconnected(&mut self, node: usize, conn: u64) {

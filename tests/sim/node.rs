@@ -3,7 +3,8 @@
 //! The contract of buffers: a buffer is free when the request it came with has been answered *and* no operation
 //! uses it. Each `ReadResync` and `ReadPeer` is followed by exactly one send or release of its buffer.
 
-use crate::disk::{Disk, Work};
+use crate::disk::{DataOp, Disk, Work};
+use crate::fate::{DiskPart, Moment};
 use crate::geometry::Geometry;
 use crate::metadisk::MetaDisk;
 use crate::net::{Content, Frame};
@@ -15,8 +16,8 @@ use rblk::meta::layout::Layout;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, OpId,
-    Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
+    OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -89,8 +90,14 @@ pub(crate) struct Node {
     pub(crate) seen: (DiskState, Connection),
     /// It has been asked to leave.
     pub(crate) leaving: bool,
-    /// The next operation on this disk fails: for scenarios.
-    pub(crate) fail_next: bool,
+    /// An operation of this disk fails, after some more of its kind.
+    pub(crate) error_at: Option<(DiskPart, u64)>,
+    /// The next operation on its data never ends.
+    pub(crate) hang_next: bool,
+    /// The next one takes so long.
+    pub(crate) delay_next: Option<u64>,
+    /// A fault was injected into this disk in this life of the daemon: it may be given up.
+    pub(crate) harmed: bool,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -138,7 +145,10 @@ impl Node {
             was_up: false,
             seen: (DiskState::Diskless, Connection::Connecting),
             leaving: false,
-            fail_next: false,
+            error_at: None,
+            hang_next: false,
+            delay_next: None,
+            harmed: false,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -249,6 +259,9 @@ impl Node {
         self.open = None;
         self.was_up = false;
         self.leaving = false;
+        self.harmed = false;
+        self.error_at = None;
+        self.hang_next = false;
         self.timer = None;
         self.buffers.clear();
         self.op_buffers.clear();
@@ -308,6 +321,7 @@ impl World {
         let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
         if power {
             disk.power_cut(rng);
+            self.oracle_after_power_cut(node);
         } else {
             disk.daemon_killed(rng);
         }
@@ -358,6 +372,8 @@ impl World {
         let Some(replica) = target.replica.as_ref() else { return };
         target.seen = (replica.disk(), replica.connection());
         target.was_up |= target.seen.1 == Connection::Connected;
+        let given_up = target.seen.0 <= DiskState::Failed;
+        assert!(target.harmed || !given_up, "oracle blame: a disk without a fault is given up");
         let due = replica.next_timeout();
         let (life, armed) = (target.life, target.timer);
         if due != armed {
@@ -392,6 +408,7 @@ impl World {
                 let life = target.life;
                 let delay = self.disk_latency();
                 self.after(delay, Event::MetaEnd { node, life, op: op.0 });
+                self.moment(node, Moment::MetaWrite, delay);
             }
             Action::Send { conn, message, payload, .. } => {
                 self.oracle_send(node, &message);
@@ -399,7 +416,10 @@ impl World {
                 self.send(node, conn.0, message, content);
             }
             Action::Close { conn, drain } => self.close(node, conn.0, drain),
-            Action::Complete { id, result, .. } => self.completed(node, id, result),
+            Action::Complete { id, result, .. } => {
+                self.note(Some(node), || format!("  answer {} {result:?}", id.0));
+                self.completed(node, id, result);
+            }
             Action::Release { buf } => self.nodes[node].give_back(buf),
             Action::ReleaseOp { op } => {
                 if let Some(buf) = self.nodes[node].op_buffers.remove(&op.0) {
@@ -414,6 +434,10 @@ impl World {
             }
             Action::Reply { id, result } => self.replied(node, id, result),
             Action::Notify(notice) => {
+                // What is on its way while a disk fails comes out of turn.
+                let lawful = self.oracle.stranger || self.disk_failed;
+                let rude = matches!(notice, Notice::PeerBroken(_)) && !lawful;
+                assert!(!rude, "oracle manners: {node} says {notice:?}");
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
         }
@@ -443,14 +467,18 @@ impl World {
             DiskOp::Flush => (None, Work::Flush(target.disk.unflushed())),
         };
         let life = target.life;
-        let hung = self.plan.faults.hang && !self.healing && self.rng.below(2_000) == 0;
+        let hung = std::mem::take(&mut self.nodes[node].hang_next) && !self.healing;
         self.nodes[node].disk.start(op, span, work, hung);
         if hung {
+            self.nodes[node].harmed = true;
+            self.disk_failed = true;
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
-            let delay = self.disk_latency();
+            let latency = self.disk_latency();
+            let delay = self.nodes[node].delay_next.take().unwrap_or(latency);
             self.after(delay, Event::DiskEnd { node, life, op });
+            self.moment(node, Moment::DiskOperation, delay);
         }
     }
 
@@ -464,7 +492,12 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
-        let fails = self.disk_fails(node, op);
+        let flush = matches!(
+            self.nodes[node].disk.in_flight.get(&op),
+            Some(DataOp { work: Work::Flush(_), .. })
+        );
+        let part = if flush { DiskPart::Flush } else { DiskPart::Data };
+        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush);
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -488,42 +521,42 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
-        let fails = self.plan.faults.meta_error && !self.healing && self.rng.below(300) == 0;
-        if fails {
-            self.sums.count("metadata write errors");
-            self.note(Some(node), || "! metadata write fails".to_string());
+        let mut injected = self.inject_meta(node);
+        let fails = self.disk_fails(node, DiskPart::Metadata);
+        if let Some(fate) = &mut injected {
+            self.nodes[node].disk.meta.fail(op, fate);
+        } else if fails {
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
         } else {
             self.nodes[node].disk.meta.finish(op);
             self.oracle_superblock(node);
         }
-        self.tell(node, Fact::MetaDone { op: OpId(op), ok: !fails });
+        let ok = !fails && injected.is_none();
+        self.tell(node, Fact::MetaDone { op: OpId(op), ok });
     }
 
-    fn disk_fails(&mut self, node: usize, op: u64) -> bool {
-        if std::mem::take(&mut self.nodes[node].fail_next) {
-            self.plan.faults.data_error = true; // lawful from now on
-            return true;
+    /// True if the operation that ends now is the one that fails.
+    fn disk_fails(&mut self, node: usize, what: DiskPart) -> bool {
+        let target = &mut self.nodes[node];
+        match target.error_at {
+            Some((part, 0)) if part == what => target.error_at = None,
+            Some((part, left)) if part == what => {
+                target.error_at = Some((part, left - 1));
+                return false;
+            }
+            _ => return false,
         }
         if self.healing {
             return false;
         }
-        let flush = match self.nodes[node].disk.in_flight.get(&op).map(|op| &op.work) {
-            Some(Work::Flush(_)) => true,
-            Some(_) => false,
-            None => return false,
-        };
-        let faults = self.plan.faults;
-        let rate = match flush {
-            true if faults.flush_error => 60,
-            false if faults.data_error => 600,
-            _ => return false,
-        };
-        if self.rng.below(rate) != 0 {
-            return false;
-        }
-        self.sums.count(if flush { "flush errors" } else { "data errors" });
-        self.note(Some(node), || format!("! disk operation {op} fails, flush: {flush}"));
+        target.harmed = true;
+        self.disk_failed = true;
+        self.sums.count(match what {
+            DiskPart::Data => "data errors",
+            DiskPart::Flush => "flush errors",
+            DiskPart::Metadata => "metadata write errors",
+        });
+        self.note(Some(node), || format!("! {what:?} fails"));
         true
     }
 }

@@ -1,8 +1,8 @@
-//! Who runs the two nodes: a cluster manager that wants one Primary, an operator with odd ideas, and fate.
+//! Who runs the two nodes: a cluster manager that wants one Primary, and an operator with odd ideas. Fate is `fate.rs`.
 
 use crate::net::pause_length;
 use crate::node::Fact;
-use crate::plan::Plan;
+use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::replica::event::{Command, CommandError, CommandId};
 use rblk::replica::{Connection, Replication};
@@ -18,10 +18,11 @@ struct Asked {
 
 /// The manager's memory.
 pub(crate) struct Operator {
+    rng: Rng,
     next_command: u64,
     asked: Option<Asked>,
     /// Where the Primary should be.
-    prefer: usize,
+    pub(crate) prefer: usize,
     pub(crate) healing_since: u64,
     /// It only heals when told to; scenarios act by themselves.
     pub(crate) idle: bool,
@@ -29,24 +30,10 @@ pub(crate) struct Operator {
     pub(crate) last_reply: Option<Result<(), CommandError>>,
 }
 
-/// Kinds of faults that a seed may choose from.
-#[derive(Clone, Copy)]
-enum Fault {
-    Cut,
-    HalfOpen,
-    OneWay,
-    SlowNet,
-    Kill,
-    Power,
-    Both,
-    Pause,
-    Detach,
-    Switch,
-}
-
 impl Operator {
-    pub(crate) fn new(_plan: &Plan) -> Operator {
+    pub(crate) fn new(rng: Rng) -> Operator {
         Operator {
+            rng,
             next_command: 0,
             asked: None,
             prefer: 0,
@@ -60,7 +47,7 @@ impl Operator {
 impl World {
     /// The manager looks after things.
     pub(crate) fn operator_turn(&mut self) {
-        let pause = self.rng.between(50_000, 400_000);
+        let pause = self.operator.rng.between(50_000, 400_000);
         self.after(pause, Event::Operator);
         self.forget_fragile();
         for node in [0, 1] {
@@ -75,7 +62,7 @@ impl World {
         if self.is_primary(0) && self.is_primary(1) {
             let stale = if self.serves(0) { 1 } else { 0 };
             self.command(stale, Command::Demote);
-        } else if self.plan.faults.nonsense && !self.healing && self.rng.chance(15) {
+        } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
         } else if self.primary().is_none() {
             self.want_primary();
@@ -87,9 +74,9 @@ impl World {
         let target = &self.nodes[node];
         let broken = target.snapshot().is_some_and(|state| state.disk <= DiskState::Failed);
         let hangs = self.healing && target.disk.hangs();
-        if (broken || hangs) && (self.healing || self.rng.chance(20)) {
+        if (broken || hangs) && (self.healing || self.operator.rng.chance(self.plan.repair)) {
             self.note(Some(node), || "! restarted for its disk".to_string());
-            if broken && self.rng.chance(50) && self.operator.asked.is_none() && !hangs {
+            if broken && self.operator.rng.chance(50) && self.operator.asked.is_none() && !hangs {
                 self.leave(node);
             } else {
                 self.kill_node(node, false);
@@ -99,16 +86,16 @@ impl World {
     }
 
     fn nonsense(&mut self) {
-        let node = self.rng.below(2) as usize;
-        let command = self.rng.pick(&[Command::Promote { force: false }, Command::Demote]);
+        let node = self.operator.rng.below(2) as usize;
+        let command = self.operator.rng.pick(&[Command::Promote { force: false }, Command::Demote]);
         self.sums.count("nonsense commands");
         self.command(node, command);
     }
 
     /// Nobody is Primary.
     fn want_primary(&mut self) {
-        if self.rng.chance(30) {
-            self.operator.prefer = self.rng.below(2) as usize;
+        if self.operator.rng.chance(30) {
+            self.operator.prefer = self.operator.rng.below(2) as usize;
         }
         let node = self.operator.prefer;
         let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
@@ -118,7 +105,7 @@ impl World {
         if fresh && self.nodes[node].is_running() && small {
             self.register.begin_with(&self.nodes[node].disk.current.clone());
             self.command(node, Command::Promote { force: true });
-        } else if self.may_force(node) && !both_run && self.rng.chance(30) {
+        } else if self.may_force(node) && !both_run && self.operator.rng.chance(30) {
             self.sums.count("forced promotions");
             self.command(node, Command::Promote { force: true });
         } else {
@@ -126,13 +113,17 @@ impl World {
         }
     }
 
-    /// Nothing acknowledged would be lost.
+    /// The plan allows it.
     fn may_force(&self, node: usize) -> bool {
+        self.plan.force && self.loses_nothing(node)
+    }
+
+    /// Nothing acknowledged is lost if the node is made Primary by force now.
+    pub(crate) fn loses_nothing(&self, node: usize) -> bool {
         let (mine, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&mine.disk.meta.superblock, &other.disk.meta.superblock);
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
-        self.plan.faults.force
-            && !other.is_running()
+        !other.is_running()
             && good
             && sb.current == peer.current
             && peer.base.is_none()
@@ -155,11 +146,25 @@ impl World {
         self.tell(node, Fact::Command { id, command });
     }
 
+    /// The other node is to be Primary.
+    pub(crate) fn switch_over(&mut self) {
+        if let Some(primary) = self.primary() {
+            self.sums.count("switchovers");
+            self.operator.prefer = 1 - primary;
+            self.command(primary, Command::Demote);
+        }
+    }
+
     pub(crate) fn leave(&mut self, node: usize) {
         if self.operator.asked.is_none() && self.nodes[node].is_running() {
             self.nodes[node].leaving = true;
             self.command(node, Command::Detach);
         }
+    }
+
+    /// A command has no answer yet.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.operator.asked.is_some()
     }
 
     /// A core answers the operator.
@@ -171,7 +176,7 @@ impl World {
         if asked.command == Command::Detach {
             if result.is_ok() {
                 let life = self.nodes[node].life;
-                let delay = self.rng.below(2_000);
+                let delay = self.operator.rng.below(2_000);
                 self.after(delay, Event::Exit { node, life });
             } else {
                 self.nodes[node].leaving = false;
@@ -195,98 +200,9 @@ impl World {
         self.note(Some(node), || "ends".to_string());
         self.kill_node(node, false);
         if !self.operator.idle {
-            let pause = pause_length(&mut self.rng);
+            let pause = pause_length(&mut self.operator.rng);
             self.after(pause, Event::Start { node });
         }
-    }
-
-    /// Fate.
-    pub(crate) fn fault_turn(&mut self) {
-        if self.healing {
-            return;
-        }
-        let gap = self.plan.fault_gap;
-        let pause = self.rng.between(gap / 8, 2 * gap);
-        self.after(pause, Event::Fault);
-        let faults = self.plan.faults;
-        let all = [
-            (faults.cut, Fault::Cut),
-            (faults.half_open, Fault::HalfOpen),
-            (faults.one_way, Fault::OneWay),
-            (faults.slow_net, Fault::SlowNet),
-            (faults.kill, Fault::Kill),
-            (faults.power, Fault::Power),
-            (faults.both, Fault::Both),
-            (faults.pause, Fault::Pause),
-            (faults.detach, Fault::Detach),
-            (faults.switch, Fault::Switch),
-        ];
-        let on: Vec<Fault> = all.iter().filter(|(on, _)| *on).map(|(_, fault)| *fault).collect();
-        if !on.is_empty() {
-            let fault = self.rng.pick(&on);
-            self.strike(fault);
-        }
-    }
-
-    fn strike(&mut self, fault: Fault) {
-        let node = self.rng.below(2) as usize;
-        let length = pause_length(&mut self.rng);
-        match fault {
-            Fault::Cut | Fault::HalfOpen => {
-                self.sums.count("cuts");
-                self.note(None, || format!("! cut, apart for {length} us"));
-                if self.rng.chance(50) {
-                    self.net.parted_until = self.now + length;
-                }
-                self.cut(matches!(fault, Fault::HalfOpen));
-            }
-            Fault::OneWay => {
-                self.sums.count("one-way losses");
-                self.note(Some(node), || "! hears nothing more".to_string());
-                self.silence(node);
-            }
-            Fault::SlowNet => {
-                self.sums.count("slow networks");
-                let more = self.rng.pick(&[50_000, 400_000, 3_000_000]);
-                self.note(None, || format!("! network slower by {more} us for {length} us"));
-                self.net.slow = (self.now + length, more);
-            }
-            Fault::Kill => self.crash(node, false, length),
-            Fault::Power => self.crash(node, true, length),
-            Fault::Both => {
-                let power = self.rng.chance(50);
-                self.crash(node, power, length);
-                let other = pause_length(&mut self.rng);
-                self.crash(1 - node, power, other);
-            }
-            Fault::Pause => {
-                if self.nodes[node].is_running() && !self.nodes[node].paused {
-                    self.sums.count("pauses");
-                    self.note(Some(node), || format!("! paused for {length} us"));
-                    self.nodes[node].paused = true;
-                    let life = self.nodes[node].life;
-                    self.after(length, Event::Resume { node, life });
-                }
-            }
-            Fault::Detach => {
-                self.sums.count("detaches");
-                self.leave(node);
-            }
-            Fault::Switch => {
-                if let Some(primary) = self.primary() {
-                    self.sums.count("switchovers");
-                    self.operator.prefer = 1 - primary;
-                    self.command(primary, Command::Demote);
-                }
-            }
-        }
-    }
-
-    fn crash(&mut self, node: usize, power: bool, length: u64) {
-        self.sums.count(if power { "power cuts" } else { "kills" });
-        self.note(Some(node), || format!("! dies, power: {power}, for {length} us"));
-        self.kill_node(node, power);
-        self.after(length, Event::Start { node });
     }
 
     /// Faults are over.
@@ -296,12 +212,13 @@ impl World {
         self.operator.healing_since = self.now;
         self.net.parted_until = 0;
         self.net.slow = (0, 0);
+        self.aim = None;
         for node in [0, 1] {
             let life = self.nodes[node].life;
             self.after(1_000, Event::Resume { node, life });
             self.after(10_000, Event::Start { node });
         }
-        self.client.only_a_few(20);
+        self.client.only_a_few(self.plan.last_ops);
     }
 
     fn heal_more(&mut self) {

@@ -8,6 +8,8 @@
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | told | each message: what it says of metadata is on disk |
+//! | manners | each fact: no node says of the other that it breaks the rules |
+//! | blame | each fact: a disk that was given no fault, and is only slow, is not given up |
 //!
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
@@ -53,6 +55,8 @@ pub(crate) struct Oracle {
     powerless_at: [u64; 2],
     /// Set by scenarios that split the lineage on purpose.
     pub(crate) split: bool,
+    /// Set by scenarios whose peer is made by hand and breaks the rules on purpose.
+    pub(crate) stranger: bool,
 }
 
 impl Oracle {
@@ -73,6 +77,7 @@ impl Oracle {
             fragile: None,
             powerless_at: [0; 2],
             split: false,
+            stranger: false,
         }
     }
 
@@ -123,12 +128,14 @@ impl World {
         self.oracle.suspects = suspects;
     }
 
-    /// True for a Primary that can complete anything: a cut-off one without good data cannot, and may find that the
-    /// other node was promoted meanwhile.
+    /// True for a Primary that can complete writes: a cut-off one without good data cannot, and may find that the other
+    /// node was promoted meanwhile. What it reads is for the register checker to judge.
     pub(crate) fn serves(&self, node: usize) -> bool {
         let (disk, connection) = self.nodes[node].seen;
-        let reaches = disk == DiskState::UpToDate || connection == Connection::Connected;
-        self.is_primary(node) && reaches
+        let other = &self.nodes[1 - node];
+        let heard = other.seen.1 == Connection::Connected && other.open == self.nodes[node].open;
+        let reaches = connection == Connection::Connected && heard && other.is_running();
+        self.is_primary(node) && (disk == DiskState::UpToDate || reaches)
     }
 
     fn compare(&self, block: usize) -> Compared {
@@ -256,6 +263,9 @@ impl World {
             }
             Message::ResyncEnd { current, .. } => sb.current == Some(*current) && !sb.peer_outdated,
             Message::ResyncEndAck => sb.consistent,
+            Message::Ready => sender
+                .snapshot()
+                .is_none_or(|state| state.disk != DiskState::Inconsistent || !sb.consistent),
             Message::DiskFailedAck { current } => {
                 sb.current == Some(*current) && sender.recorded_alone()
             }
@@ -287,9 +297,22 @@ impl World {
         }
     }
 
+    /// After a power cut: if the record that this node goes on alone was on its way and has landed, then its disk is
+    /// the data, without what it lost.
+    pub(crate) fn oracle_after_power_cut(&mut self, node: usize) {
+        if self.oracle.fragile == Some(node) && self.nodes[node].recorded_alone() {
+            self.oracle.fragile = None;
+            self.register.caches_lost();
+        }
+    }
+
     fn truth_without(&self, node: usize) -> Truth {
         let (lost, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&lost.disk.meta.superblock, &other.disk.meta.superblock);
+        if self.is_primary(other.id) && !self.is_primary(node) {
+            // Its clients live on: with its own disk, or with what was stable here before they were answered.
+            return Truth::AtPeer;
+        }
         let holds = self.register.admits_all(&other.disk.current);
         if !holds || lost.recorded_alone() {
             return Truth::Gone;

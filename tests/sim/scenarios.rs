@@ -1,5 +1,6 @@
 //! What users are promised, told as stories.
 
+use crate::fate::DiskPart;
 use crate::node::Source;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::limits::EXTENT_BLOCKS;
@@ -100,7 +101,7 @@ fn a_primary_without_its_disk_works_on_the_peers() {
     let mut story = Story::with_primary();
     let block = story.block_in(4);
     story.write(0, block, 4);
-    story.world.nodes[0].fail_next = true;
+    story.fail_next(0, DiskPart::Data);
     assert_eq!(story.write(0, block + 2, 4), FrontResult::Done);
     assert_eq!(story.state(0).disk, DiskState::Diskless);
     assert_eq!(story.read(0, block, 6), FrontResult::Done);
@@ -117,7 +118,7 @@ fn a_peer_without_its_disk_does_not_stop_the_primary() {
     let block = story.block_in(4);
     story.begin_write(0, block, 4);
     story.until("the peer writes", |story| !story.world.nodes[1].disk.in_flight.is_empty());
-    story.world.nodes[1].fail_next = true;
+    story.fail_next(1, DiskPart::Data);
     story.until("the write is answered", |story| story.world.client.is_idle());
     assert_eq!(story.world.client.last_result, Some(FrontResult::Done));
     assert!(story.world.nodes[0].recorded_alone());

@@ -2,11 +2,11 @@
 //!
 //! Every step waits until what it asked for has happened, within a minute of virtual time. All oracles are on.
 
-use crate::plan::{Faults, Plan};
-use crate::rng::Rng;
+use crate::fate::DiskPart;
+use crate::plan::Plan;
 use crate::trace::Trace;
-use crate::world::World;
-use rblk::limits::{BLOCK_SECTORS, EXTENT_BLOCKS};
+use crate::world::{Event, World};
+use rblk::limits::BLOCK_SECTORS;
 use rblk::meta::superblock::GenerationId;
 use rblk::replica::event::{Command, CommandError, FrontResult};
 use rblk::replica::snapshot::{Connection, Snapshot};
@@ -26,30 +26,14 @@ pub(crate) struct Story {
 impl Story {
     /// Two nodes that were declared equal, or hold nothing yet, and are connected.
     pub(crate) fn of_two(fresh: bool) -> Story {
-        let plan = Plan {
-            blocks: 12 * EXTENT_BLOCKS,
-            more_blocks: 0,
-            al_slots: 9,
-            peer_timeout_ms: PEER_TIMEOUT_MS,
-            disk_timeout_ms: 5_000,
-            fresh,
-            depth: 16,
-            ops: 0,
-            think: 1,
-            fua: 0,
-            zero: 0,
-            read: 0,
-            flush: 0,
-            windows: 12,
-            disk_typical: 100,
-            disk_worst: 1_000,
-            net_typical: 100,
-            net_worst: 1_000,
-            fault_gap: 1,
-            until: u64::MAX,
-            faults: Faults::default(),
-        };
-        let mut world = World::with_plan(Rng::new(1), plan, Trace::new(false, false));
+        Story::planned(|plan| plan.fresh = fresh)
+    }
+
+    /// Two nodes of a plan that differs from the usual one.
+    pub(crate) fn planned(change: impl FnOnce(&mut Plan)) -> Story {
+        let mut plan = Plan { peer_timeout_ms: PEER_TIMEOUT_MS, ..Plan::default() };
+        change(&mut plan);
+        let mut world = World::quiet(1, plan, Trace::new(false, false));
         world.operator.idle = true;
         let mut story = Story { world };
         story.until("both are connected", |story| story.connected());
@@ -90,11 +74,13 @@ impl Story {
     }
 
     pub(crate) fn connected(&self) -> bool {
-        let up = |node: usize| {
-            let state = self.world.nodes[node].snapshot();
-            state.is_some_and(|state| state.connection == Connection::Connected)
-        };
-        up(0) && up(1)
+        self.connected_at(0) && self.connected_at(1)
+    }
+
+    /// As the node sees it.
+    pub(crate) fn connected_at(&self, node: usize) -> bool {
+        let state = self.world.nodes[node].snapshot();
+        state.is_some_and(|state| state.connection == Connection::Connected)
     }
 
     /// Both are connected, equal and UpToDate.
@@ -141,6 +127,19 @@ impl Story {
         self.world.start_node(node);
     }
 
+    /// The next such operation of the disk fails.
+    pub(crate) fn fail_next(&mut self, node: usize, what: DiskPart) {
+        self.world.nodes[node].error_at = Some((what, 0));
+    }
+
+    /// The daemon does not run for `ms` milliseconds.
+    pub(crate) fn pause(&mut self, node: usize, ms: u64) {
+        self.world.nodes[node].paused = true;
+        let life = self.world.nodes[node].life;
+        self.world.after(ms * 1_000, Event::Resume { node, life });
+        self.rest(ms + 1);
+    }
+
     /// No messages pass for `ms` milliseconds, and both sides learn of it.
     pub(crate) fn cut(&mut self, ms: u64) {
         self.world.net.parted_until = self.world.now + ms * 1_000;
@@ -159,29 +158,40 @@ impl Story {
 
     fn answered(&mut self) -> FrontResult {
         self.until("the request is answered", |story| story.world.client.is_idle());
+        self.world.step += 1; // what is asked from here on comes after it
         self.world.client.last_result.expect("a request was answered")
     }
 
     /// Writes whole blocks and waits for the answer.
     pub(crate) fn write(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
-        self.world.write_now(node, Story::span(block, blocks));
+        self.world.write_now(node, Story::span(block, blocks), false);
         self.answered()
     }
 
     /// Begins a write and does not wait.
     pub(crate) fn begin_write(&mut self, node: usize, block: u64, blocks: u64) {
-        self.world.write_now(node, Story::span(block, blocks));
+        self.world.write_now(node, Story::span(block, blocks), false);
+    }
+
+    /// Begins a read and does not wait.
+    pub(crate) fn begin_read(&mut self, node: usize, block: u64, blocks: u64) {
+        self.world.read_now(node, Story::span(block, blocks));
     }
 
     /// Reads whole blocks; the register checker looks at the content.
     pub(crate) fn read(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
-        self.world.read_now(node, Story::span(block, blocks));
+        self.begin_read(node, block, blocks);
         self.answered()
     }
 
     pub(crate) fn flush(&mut self, node: usize) -> FrontResult {
-        self.world.flush_now(node);
+        self.begin_flush(node);
         self.answered()
+    }
+
+    /// Begins a flush and does not wait.
+    pub(crate) fn begin_flush(&mut self, node: usize) {
+        self.world.flush_now(node);
     }
 
     /// Blocks that the resync of this connection has copied, as the node counts.
