@@ -44,6 +44,17 @@ impl Daemon {
                 format!("{peer} is Primary"),
                 format!("run `rblk demote {name}` on {peer} first"),
             ),
+            CommandError::PeerMayServe => (
+                Kind::Refused,
+                format!(
+                    "{peer} may have worked as Primary on this node's data until a moment ago, and not have noticed \
+                     that it lost this node"
+                ),
+                format!(
+                    "try again in {} s",
+                    (2 * self.options.config.peer_timeout_ms).div_ceil(1000)
+                ),
+            ),
             CommandError::NoDisk => (
                 Kind::Refused,
                 "this node's disk has failed".to_owned(),

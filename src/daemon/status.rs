@@ -260,6 +260,11 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
         Refusal::SourceOutdated => format!(
             "the only side with data is Outdated; `rblk promote {name} --force` on it accepts its age"
         ),
+        Refusal::DataLost => format!(
+            "the Primary's disk failed, and the peer restarted before all that clients were told is done was on stable \
+             media there: it may lack some of it. Detach the Primary and attach it with its disk, if that can still be \
+             read; else, on the node with a disk, `rblk promote {name} --force`: what it lacks is then LOST"
+        ),
         Refusal::NoSource => format!(
             "neither side has consistent data to copy from; `rblk promote {name} --force` on one side declares its \
              data good"

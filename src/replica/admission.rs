@@ -65,6 +65,7 @@ impl Replica {
             peer: Leg::Absent,
             op: None,
             sent_zero: false,
+            sent_fua: false,
             pinned: false,
             orphan: false,
             arrived: self.now,
@@ -255,7 +256,7 @@ impl Replica {
         let local = match self.disk {
             DiskState::UpToDate => true,
             // Cut off from its source, a target cannot know what was written there since.
-            DiskState::Inconsistent => self.link.is_up() && !self.dirty.any(span.blocks()),
+            DiskState::Inconsistent => self.has_lease() && !self.dirty.any(span.blocks()),
             _ => false,
         };
         if local {

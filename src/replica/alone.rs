@@ -13,6 +13,8 @@
 //! writes changes nothing.
 //!
 //! The mirror image is a Primary whose own disk fails: the peer makes the record, and only then its answers count.
+//! Until then the peer may hold in its cache only what clients were told is done. So the bits of a Primary without a
+//! disk mean what the peer may lose with its power, and a peer that restarted is refused (`generation.rs`, rule 2).
 
 use super::durable::Step;
 use super::{Owner, Replica};
@@ -32,8 +34,8 @@ pub(super) struct Alone {
     peer_owns: bool,
     /// Our disk failed while it alone had the newest data.
     data_lost: bool,
-    /// Our disk failed, and the peer may hold in its cache only what clients were told is done.
-    peer_may_forget: bool,
+    /// Our disk failed, and since then the peer had all on stable media that clients were told is done.
+    secured: bool,
 }
 
 impl Alone {
@@ -47,9 +49,14 @@ impl Alone {
         self.data_lost
     }
 
-    /// A peer whose daemon did not live through it all may have lost acknowledged data with its power.
-    pub(super) fn needs_survivor(&self) -> bool {
-        self.peer_may_forget
+    /// This node has no disk and the peer needs none of its cache: our bits mean nothing.
+    pub(super) fn is_secured(&self) -> bool {
+        self.secured
+    }
+
+    /// This node has no disk, and the peer was found to have none of the data that it needs.
+    pub(super) fn set_data_lost(&mut self, lost: bool) {
+        self.data_lost = lost;
     }
 
     pub(super) fn forget_owner(&mut self) {
@@ -107,6 +114,9 @@ impl Replica {
 
     /// Sets the bits of a write that the peer does not get, or may have lost.
     pub(super) fn mark_apart(&mut self, span: Span) {
+        if !self.has_disk() {
+            return; // nobody is told that it is done before the peer has it for good
+        }
         self.count_apart_anew();
         self.resync.forget_copies_of(span);
         self.counters.apart_bytes += self.dirty.set(span.blocks()) * BLOCK_BYTES;
@@ -211,7 +221,7 @@ impl Replica {
         self.sb.current = Some(current);
         self.sb.base = None;
         self.alone.peer_owns = true;
-        self.alone.peer_may_forget = false;
+        self.alone.secured = true;
         self.settle_owned();
         self.settle_unrecorded_flushes();
     }
@@ -222,10 +232,14 @@ impl Replica {
         if !self.has_disk() {
             return;
         }
+        // A peer that is away, and that nothing was recorded against, may come back with all of it.
+        let peer_is_old = self.sb.peer_outdated || self.alone.is_recording();
+        let peer_has_none = self.link.is_up() && !self.link.peer_can_read();
         self.alone.data_lost = self.role == Role::Primary
             && self.disk == DiskState::UpToDate
-            && (self.is_alone() || !self.link.peer_can_read());
-        self.alone.peer_may_forget = self.role == Role::Primary && self.activity.unstable() > 0;
+            && (peer_is_old || peer_has_none);
+        // What a target is told is done is on stable media at its source.
+        self.alone.secured = self.disk != DiskState::UpToDate;
         self.disk = DiskState::Diskless;
         self.notify(Notice::DiskFailed(why));
         self.meta.abandon();

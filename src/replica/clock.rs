@@ -5,7 +5,7 @@ use super::{Owner, Replica};
 use crate::limits::IDLE_FLUSH_MS;
 use crate::replica::event::{Notice, Tick};
 use crate::replica::request::Phase;
-use crate::wire::message::Message;
+use crate::wire::message::{DiskState, Message, Role};
 
 impl Replica {
     pub(super) fn on_timeout(&mut self) {
@@ -20,9 +20,24 @@ impl Replica {
         let quarter = self.settings.peer_timeout_ms * 1000 / 4;
         let quiet = self.link.heard_since(self.now) >= quarter
             || self.link.spoke_since(self.now) >= quarter;
-        if self.link.conn().is_some() && quiet {
+        let lease_ends = self.needs_lease() && self.link.echoed_since(self.now) >= quarter;
+        if self.link.conn().is_some() && (quiet || lease_ends) {
+            self.link.pinged(self.now);
             self.send(Message::Ping);
         }
+    }
+
+    /// This node answers reads from a disk that is good only together with the peer's.
+    fn needs_lease(&self) -> bool {
+        self.link.is_up() && self.role == Role::Primary && self.disk == DiskState::Inconsistent
+    }
+
+    /// The peer cannot have become Primary by itself yet, see `Link::may_serve_elsewhere`: it waits for twice the timeout
+    /// after it lost this node, and it had it when it answered what was sent then. A node that did not run for a while
+    /// has no lease, whatever is in its inbox.
+    pub(super) fn has_lease(&self) -> bool {
+        let limit = self.settings.peer_timeout_ms * 1000 * 3 / 2;
+        self.link.is_up() && self.link.echoed_since(self.now) < limit
     }
 
     /// Silence, a request without an answer, or clients that wait for a greeting to end.
@@ -45,7 +60,7 @@ impl Replica {
         self.link.heard_since(self.now) >= limit
             || late(self.ops.oldest(asked))
             || (self.link.is_greeting()
-                && self.disk == crate::wire::message::DiskState::UpToDate
+                && self.disk == DiskState::UpToDate
                 && late(waiting_client()))
     }
 

@@ -302,6 +302,9 @@ pub enum CommandError {
     NotUpToDate(crate::wire::message::DiskState),
     /// The peer is Primary.
     PeerIsPrimary,
+    /// The peer may be Primary on this node's data still, and not know yet that it lost this node: in a few seconds it
+    /// must.
+    PeerMayServe,
     /// There is no disk to become Primary with.
     NoDisk,
     /// Another such command is being carried out.

@@ -86,7 +86,7 @@ impl Replica {
         let peer = self.link.is_up() && self.link.peer_has_disk();
         let local = self.has_disk();
         if !local && !peer {
-            if self.link.is_up() {
+            if self.link.is_up() || self.is_hopeless() {
                 self.fail_flushes();
             }
             return; // without a disk: wait for the peer to come back

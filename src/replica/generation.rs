@@ -7,7 +7,8 @@
 //!  #  | when                                                      | verdict
 //! ----+-----------------------------------------------------------+----------------------------------------
 //!  1  | both Primary                                              | refuse: two Primaries
-//!  2  | a side has no disk: Primary's data must be the peer's     | equal, else refuse
+//!  2  | a side has no disk: Primary's data must be the peer's,    | one disk, else refuse
+//!     | with what a power cut may have taken from it              |
 //!  3  | both fresh                                                | nothing to compare
 //!  4  | one fresh                                                 | the other is source, full
 //!  5  | same generation, both Inconsistent                        | refuse: no source
@@ -95,9 +96,16 @@ fn one_disk(mine: &State, theirs: &State) -> Verdict {
         return Verdict::Refuse(Refusal::NoSource);
     }
     let (with, without) = if has_disk(mine) { (mine, theirs) } else { (theirs, mine) };
-    let primary_lost_its_data = without.role == Role::Primary
-        && (without.current != with.current || with.disk < DiskState::Consistent);
-    if primary_lost_its_data { Verdict::Refuse(Refusal::NoSource) } else { Verdict::OneDisk }
+    if without.role == Role::Secondary {
+        return Verdict::OneDisk;
+    }
+    if without.current != with.current || with.disk < DiskState::Consistent {
+        return Verdict::Refuse(Refusal::NoSource);
+    }
+    // The bits of a Primary without a disk: what the peer accepted and was not known to have on stable media. One whose
+    // daemon lived on has it still.
+    let may_lack = without.dirty_blocks > 0 && !with.survivor;
+    if may_lack { Verdict::Refuse(Refusal::DataLost) } else { Verdict::OneDisk }
 }
 
 /// Rules 5 to 13.
@@ -233,6 +241,10 @@ mod tests {
                 Verdict::Target { .. } => {
                     prop_assert!(a.role == Role::Secondary || a.disk == DiskState::Inconsistent);
                     prop_assert!(b.disk >= DiskState::Consistent);
+                }
+                Verdict::OneDisk if a.disk <= DiskState::Failed && a.role == Role::Primary => {
+                    prop_assert!(a.dirty_blocks == 0 || b.survivor);
+                    prop_assert_eq!(a.current, b.current);
                 }
                 _ => {}
             }

@@ -63,18 +63,19 @@ impl Replica {
         let after = self.meta.durable();
         // The only good copy is the peer's: what a client was told is done must outlive its power.
         let sole = self.disk != crate::wire::message::DiskState::UpToDate;
+        let fua = request.kind.is_fua() || sole;
         let (message, payload) = match request.kind {
             Kind::FrontRead { buf, .. } => (Message::Read { id, span }, Payload::Into(buf)),
-            Kind::FrontWrite { buf, fua, .. } => {
-                (Message::Write { id, span, fua: fua || sole }, Payload::Buf(buf))
-            }
-            Kind::FrontZero { kind, fua, .. } => {
-                (Message::WriteZero { id, span, kind, fua: fua || sole }, Payload::None)
+            Kind::FrontWrite { buf, .. } => (Message::Write { id, span, fua }, Payload::Buf(buf)),
+            Kind::FrontZero { kind, .. } => {
+                (Message::WriteZero { id, span, kind, fua }, Payload::None)
             }
             _ => unreachable!("only a client's request goes to the peer"),
         };
         self.counters.sent_bytes += message.payload_bytes();
-        self.requests.get_mut(at).sent_zero = matches!(message, Message::WriteZero { .. });
+        let entry = self.requests.get_mut(at);
+        entry.sent_zero = matches!(message, Message::WriteZero { .. });
+        entry.sent_fua = fua;
         self.link.take_credit(&message);
         self.send_with(message, payload, after);
     }
@@ -118,6 +119,7 @@ impl Replica {
     /// The peer's answer to a request of ours.
     pub(super) fn on_peer_answer(&mut self, id: u64, outcome: Outcome) -> bool {
         let Some(Owner::Peer(at)) = self.ops.owner(OpId(id)) else { return false };
+        self.link.echo(self.ops.since(OpId(id)).unwrap_or_default());
         self.ops.end(OpId(id));
         self.return_credit(at);
         if self.requests.get(at).kind == Kind::CopyOut {

@@ -59,6 +59,13 @@ pub(super) struct Link {
     was_up: bool,
     /// The peer was Primary when it was lost, and when that was.
     lost_primary: Option<Tick>,
+    /// When the newest of what the peer has answered was sent: then at the latest it still had this connection.
+    echoed: Tick,
+    /// Pings sent and answered; answers keep the order.
+    pings: u64,
+    pongs: u64,
+    /// A ping whose answer is waited for, and when it was sent.
+    stamp: Option<(u64, Tick)>,
     heard: Tick,
     began: Tick,
     spoke: Tick,
@@ -87,6 +94,10 @@ impl Link {
             peer_disk: DiskState::Diskless,
             was_up: false,
             lost_primary: None,
+            echoed: Tick(0),
+            pings: 0,
+            pongs: 0,
+            stamp: None,
             heard: Tick(0),
             began: Tick(0),
             spoke: Tick(0),
@@ -130,6 +141,32 @@ impl Link {
     pub(super) fn may_serve_elsewhere(&self, now: Tick, timeout_ms: u64) -> bool {
         self.peer_is_primary()
             || self.lost_primary.is_some_and(|lost| now < lost.plus_ms(2 * timeout_ms))
+    }
+
+    /// This node has just started: a peer that was Primary then, on this node's data, may not have noticed.
+    pub(super) fn assume_lost_primary(&mut self, now: Tick) {
+        self.lost_primary = Some(now);
+    }
+
+    /// The peer has answered something that was sent at `sent`.
+    pub(super) fn echo(&mut self, sent: Tick) {
+        self.echoed = self.echoed.max(sent);
+    }
+
+    pub(super) fn echoed_since(&self, now: Tick) -> u64 {
+        now.since(self.echoed)
+    }
+
+    pub(super) fn pinged(&mut self, now: Tick) {
+        self.pings += 1;
+        self.stamp = self.stamp.or(Some((self.pings, now)));
+    }
+
+    fn ponged(&mut self) {
+        self.pongs = self.pings.min(self.pongs + 1);
+        if let Some((_, sent)) = self.stamp.take_if(|(number, _)| *number <= self.pongs) {
+            self.echo(sent);
+        }
     }
 
     pub(super) fn peer_role(&self) -> Role {
@@ -263,6 +300,7 @@ impl Link {
         self.heard = now;
         self.began = now;
         self.spoke = now;
+        self.echoed = now; // a connection that comes up has answered its Hello
     }
 
     fn end(&mut self) {
@@ -338,7 +376,7 @@ impl Replica {
         self.link.heard = self.now;
         match (self.link.phase, message) {
             (_, Message::Ping) => self.send(Message::Pong),
-            (_, Message::Pong) => {}
+            (_, Message::Pong) => self.link.ponged(),
             (_, Message::Refuse(reason)) => self.refused(true, reason),
             (_, Message::Bye { outdated }) => self.on_bye(outdated),
             (Phase::Hello, Message::Hello(hello)) => self.on_hello(&hello),
@@ -461,13 +499,17 @@ impl Replica {
         }
         let me = Side { node: self.sb.node, state: &said };
         let peer = Side { node: self.peer_node, state: &peer_state };
-        let mut found = verdict(me, peer);
-        if !self.has_disk() && self.alone.needs_survivor() && !peer_state.survivor {
-            found = Verdict::Refuse(Refusal::NoSource); // our own disk may still have what it lost
-        }
+        let found = verdict(me, peer);
         self.link.verdict = Some(found);
         match found {
-            Verdict::Refuse(reason) => self.refuse(reason),
+            Verdict::Refuse(reason) => {
+                // Requests that waited for this peer's disk wait in vain.
+                let needed = self.role == Role::Primary && !self.has_disk();
+                if needed && matches!(reason, Refusal::NoSource | Refusal::DataLost) {
+                    self.alone.set_data_lost(true);
+                }
+                self.refuse(reason);
+            }
             Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
             Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
         }
@@ -558,6 +600,7 @@ impl Replica {
             self.link.peer_disk = peer.disk;
             if self.role == Role::Primary {
                 self.link.peer_disk = DiskState::UpToDate;
+                self.alone.set_data_lost(false);
                 self.ask_peer_to_own();
             }
         }

@@ -230,6 +230,9 @@ impl Replica {
         self.started = true;
         self.now = now;
         self.sb.instance += 1;
+        if self.disk == DiskState::UpToDate && !self.sb.primary {
+            self.link.assume_lost_primary(now);
+        }
         self.sb.crashed |= self.sb.primary;
         self.sb.primary = false;
         self.meta.push(Step::Pages { stale: false });
@@ -330,7 +333,7 @@ impl Replica {
             history: self.sb.history,
             disk: self.disk,
             role: self.role,
-            dirty_blocks: self.dirty.count(),
+            dirty_blocks: if self.alone.is_secured() { 0 } else { self.dirty.count() },
             crashed: self.sb.crashed,
             survivor: self.link.was_up(),
             peer_outdated: self.sb.peer_outdated,

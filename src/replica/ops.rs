@@ -57,6 +57,13 @@ impl Ops {
         (found.serial == op.0 >> SLOT_BITS).then_some(found.owner)
     }
 
+    /// When it began.
+    pub(super) fn since(&self, op: OpId) -> Option<Tick> {
+        let slot = (op.0 & ((1 << SLOT_BITS) - 1)) as usize;
+        let found = (*self.slots.get(slot)?)?;
+        (found.serial == op.0 >> SLOT_BITS).then_some(found.since)
+    }
+
     /// Forgets all operations that `gone` names: their answers will find nothing.
     pub(super) fn forget(&mut self, gone: impl Fn(Owner) -> bool) {
         for (slot, entry) in self.slots.iter_mut().enumerate() {

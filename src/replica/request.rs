@@ -98,6 +98,8 @@ pub(super) struct Request {
     pub(super) op: Option<OpId>,
     /// It went to the peer without payload.
     pub(super) sent_zero: bool,
+    /// What the peer says is done is on stable media there.
+    pub(super) sent_fua: bool,
     /// It holds pins of the activity log.
     pub(super) pinned: bool,
     /// The connection it came on or was sent on is gone.

@@ -113,7 +113,7 @@ impl Replica {
             self.send(Message::PromoteAsk);
         } else if good && self.sb.peer_outdated && !force && self.peer_may_serve() {
             self.role_change.command = None;
-            self.reply(id, Err(CommandError::PeerIsPrimary));
+            self.reply(id, Err(CommandError::PeerMayServe));
         } else if good && self.sb.peer_outdated {
             self.drop_link("this node becomes Primary"); // if one is being greeted: it starts anew
             self.rise();
@@ -128,7 +128,7 @@ impl Replica {
     }
 
     /// The peer worked as Primary on our data, having none of its own, when it was lost: until it must have noticed, it
-    /// may still answer reads.
+    /// may still answer reads. A node that has just started cannot know whether it did.
     fn peer_may_serve(&self) -> bool {
         self.link.may_serve_elsewhere(self.now, self.settings.peer_timeout_ms)
     }

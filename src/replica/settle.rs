@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | done | done | completes; unstable until both have flushed |
 //! | done | refused, lost or absent | completes when it is on record that this node is alone |
-//! | failed, disk given up | done | completes when the peer has recorded that our disk is old |
+//! | disk given up | done, and stable | completes when the peer has recorded that our disk is old |
+//! | disk given up | done | runs again: what the peer has in its cache is not enough any more |
 //! | no disk | lost | runs again when the peer is back |
 //! | anything else | | fails, and its blocks are marked |
 
@@ -38,7 +39,10 @@ impl Replica {
     }
 
     fn settle_read(&mut self, at: u32, id: FrontId, request: Request) {
-        if request.local == Leg::Done || request.peer == Leg::Done {
+        let outlived = request.local == Leg::Done && self.disk == DiskState::Inconsistent;
+        if outlived && !self.has_lease() {
+            self.retry(at); // what it read may have been old by the time it was read
+        } else if request.local == Leg::Done || request.peer == Leg::Done {
             self.complete(id, FrontResult::Done);
             self.finish(at);
         } else if request.peer == Leg::Lost {
@@ -53,6 +57,14 @@ impl Replica {
 
     fn settle_write(&mut self, at: u32, id: FrontId, request: Request) {
         match (request.local, request.peer) {
+            (_, Leg::Done) if !self.has_disk() && self.link.is_up() => {
+                if request.sent_fua {
+                    self.requests.get_mut(at).phase = Phase::AwaitsOwner;
+                    self.settle_owned();
+                } else {
+                    self.retry(at);
+                }
+            }
             (Leg::Done, Leg::Done) if self.link.is_up() && self.link.peer_has_disk() => {
                 if !request.kind.is_fua() && request.pinned {
                     self.activity.mark_unstable(request.span);
@@ -75,10 +87,6 @@ impl Replica {
                 } else {
                     self.retry(at); // a resync target, or a disk given up meanwhile: not ours to vouch for
                 }
-            }
-            (_, Leg::Done) if !self.has_disk() => {
-                self.requests.get_mut(at).phase = Phase::AwaitsOwner;
-                self.settle_owned();
             }
             (_, Leg::Lost) if !self.has_disk() => self.retry(at),
             _ => {

@@ -121,6 +121,8 @@ pub enum Refusal {
     SourceOutdated,
     /// A resync is due but neither side has consistent data.
     NoSource,
+    /// The Primary's disk failed, and the peer may have lost what it had accepted and not yet put on stable media.
+    DataLost,
 }
 
 /// How a write without payload is meant.

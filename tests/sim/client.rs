@@ -93,6 +93,14 @@ impl World {
         primaries().find(|node| self.serves(*node)).or(primaries().next())
     }
 
+    /// One of the nodes that believe to be Primary: clients know no better.
+    fn some_primary(&mut self) -> Option<usize> {
+        match (self.is_primary(0), self.is_primary(1)) {
+            (true, true) => Some(self.rng.below(2) as usize),
+            _ => self.primary(),
+        }
+    }
+
     /// Time for requests.
     pub(crate) fn client_turn(&mut self) {
         if self.client.stopped {
@@ -105,7 +113,7 @@ impl World {
             self.client.rng.latency(think, 20 * think)
         };
         self.after(pause, Event::Client);
-        let Some(node) = self.primary() else { return };
+        let Some(node) = self.some_primary() else { return };
         let closed = self.client.closed_at == Some(node) || self.nodes[node].leaving;
         if closed || self.client.left == 0 {
             return;
@@ -113,7 +121,7 @@ impl World {
         let burst = self.client.rng.between(1, self.client.pending.len() as u64);
         for _ in 0..burst {
             // A fact may end the node.
-            if self.primary() == Some(node) && self.client.left > 0 {
+            if self.is_primary(node) && self.client.left > 0 {
                 self.ask(node);
             }
         }

@@ -19,7 +19,7 @@ fn a_primary_without_its_disk_takes_no_peer_that_may_have_forgotten() {
     story.until("the disk is given up", |story| story.state(0).disk == DiskState::Diskless);
     story.start(1);
     story.until("the peer is refused", |story| story.state(0).refusal.is_some());
-    assert_eq!(story.state(0).refusal.map(|refusal| refusal.1), Some(Refusal::NoSource));
+    assert_eq!(story.state(0).refusal.map(|refusal| refusal.1), Some(Refusal::DataLost));
     story.kill(0, false);
     story.start(0);
     story.heal();

@@ -94,6 +94,8 @@ pub(crate) struct Node {
     pub(crate) error_at: Option<(DiskPart, u64)>,
     /// The next operation on its data never ends.
     pub(crate) hang_next: bool,
+    /// The next one takes so long.
+    pub(crate) delay_next: Option<u64>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
     timer: Option<Tick>,
@@ -145,6 +147,7 @@ impl Node {
             leaving: false,
             error_at: None,
             hang_next: false,
+            delay_next: None,
             harmed: false,
             timer: None,
             buffers: Vec::new(),
@@ -468,7 +471,8 @@ impl World {
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
-            let delay = self.disk_latency();
+            let latency = self.disk_latency();
+            let delay = self.nodes[node].delay_next.take().unwrap_or(latency);
             self.after(delay, Event::DiskEnd { node, life, op });
             self.moment(node, Moment::DiskOperation, delay);
         }

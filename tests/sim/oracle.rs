@@ -124,12 +124,14 @@ impl World {
         self.oracle.suspects = suspects;
     }
 
-    /// True for a Primary that can complete anything: a cut-off one without good data cannot, and may find that the
-    /// other node was promoted meanwhile.
+    /// True for a Primary that can complete writes: a cut-off one without good data cannot, and may find that the other
+    /// node was promoted meanwhile. What it reads is for the register checker to judge.
     pub(crate) fn serves(&self, node: usize) -> bool {
         let (disk, connection) = self.nodes[node].seen;
-        let reaches = disk == DiskState::UpToDate || connection == Connection::Connected;
-        self.is_primary(node) && reaches
+        let other = &self.nodes[1 - node];
+        let heard = other.seen.1 == Connection::Connected && other.open == self.nodes[node].open;
+        let reaches = connection == Connection::Connected && heard && other.is_running();
+        self.is_primary(node) && (disk == DiskState::UpToDate || reaches)
     }
 
     fn compare(&self, block: usize) -> Compared {

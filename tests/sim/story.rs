@@ -156,6 +156,7 @@ impl Story {
 
     fn answered(&mut self) -> FrontResult {
         self.until("the request is answered", |story| story.world.client.is_idle());
+        self.world.step += 1; // what is asked from here on comes after it
         self.world.client.last_result.expect("a request was answered")
     }
 
@@ -172,13 +173,23 @@ impl Story {
 
     /// Reads whole blocks; the register checker looks at the content.
     pub(crate) fn read(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
-        self.world.read_now(node, Story::span(block, blocks));
+        self.begin_read(node, block, blocks);
         self.answered()
     }
 
+    /// Begins a read and does not wait.
+    pub(crate) fn begin_read(&mut self, node: usize, block: u64, blocks: u64) {
+        self.world.read_now(node, Story::span(block, blocks));
+    }
+
     pub(crate) fn flush(&mut self, node: usize) -> FrontResult {
-        self.world.flush_now(node);
+        self.begin_flush(node);
         self.answered()
+    }
+
+    /// Begins a flush and does not wait.
+    pub(crate) fn begin_flush(&mut self, node: usize) {
+        self.world.flush_now(node);
     }
 
     /// Blocks that the resync of this connection has copied, as the node counts.

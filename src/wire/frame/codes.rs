@@ -128,5 +128,6 @@ codes! {
         9 TwoPrimaries
         10 SourceOutdated
         11 NoSource
+        13 DataLost
     }
 }

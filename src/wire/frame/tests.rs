@@ -91,6 +91,7 @@ fn messages() -> impl Strategy<Value = Message> {
         Refusal::TwoPrimaries,
         Refusal::SourceOutdated,
         Refusal::NoSource,
+        Refusal::DataLost,
     ]);
     let zero_kinds = select(vec![ZeroKind::Discard, ZeroKind::Zeroes, ZeroKind::ZeroesAllocated]);
     let data = || (any::<u64>(), spans(IO_BYTES_MAX as u64));
