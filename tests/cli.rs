@@ -227,6 +227,9 @@ fn the_effective_configuration_parses_to_itself() {
         serde_json::from_str(stdout(&place.rblk(&["config", "swarm", "--json"]))).expect("JSON");
     assert_eq!(json["resource"]["disk-timeout-ms"], 30_000);
     assert_eq!(json["node"][1]["name"], "docker2");
+    assert!(stderr(&first).contains("is not a node of swarm"), "{}", stderr(&first));
+    let as_node = place.rblk(&["config", "swarm", "--node", "docker1"]);
+    assert_eq!((stderr(&as_node), stdout(&as_node)), ("", stdout(&first)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `rblk config`: all effective values.
 
-use super::{Place, name_argument, print, print_json};
+use super::{Place, name_argument, print, print_json, say};
 use crate::config::Name;
 use crate::error::Result;
 
@@ -41,6 +41,10 @@ pub(super) struct ShowConfig {
 impl ShowConfig {
     pub(super) fn run(self, place: &Place) -> Result<()> {
         let config = place.load(&self.name)?;
+        if let Err(error) = config.local(place.node.as_deref()) {
+            // The file is right all the same: it may be looked at on a third host.
+            say(&format!("Note: {error}"));
+        }
         if self.json { print_json(&config.effective()) } else { print(&config.to_toml()?) }
     }
 }

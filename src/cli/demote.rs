@@ -26,7 +26,9 @@ pub(super) struct Demote {
 
 impl Demote {
     pub(super) fn run(self, place: &Place) -> Result<()> {
-        Client::connect(&place.run_dir, self.name.as_str())?.command(&Request::Demote)?;
+        Client::connect(&place.run_dir, self.name.as_str())?
+            .on_slow(say)
+            .command(&Request::Demote)?;
         say(&format!("{} is Secondary on this node.", self.name));
         Ok(())
     }

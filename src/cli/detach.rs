@@ -24,7 +24,7 @@ pub(super) struct Detach {
 
 impl Detach {
     pub(super) fn run(self, place: &Place) -> Result<()> {
-        Client::connect(&place.run_dir, self.name.as_str())?.detach()?;
+        Client::connect(&place.run_dir, self.name.as_str())?.on_slow(say).detach()?;
         say(&format!("{} is detached on this node.", self.name));
         Ok(())
     }

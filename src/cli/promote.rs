@@ -32,7 +32,7 @@ pub(super) struct Promote {
 
 impl Promote {
     pub(super) fn run(self, place: &Place) -> Result<()> {
-        let mut client = Client::connect(&place.run_dir, self.name.as_str())?;
+        let mut client = Client::connect(&place.run_dir, self.name.as_str())?.on_slow(say);
         client.command(&Request::Promote { force: self.force })?;
         say(&format!("{} is Primary on this node.", self.name));
         Ok(())

@@ -51,7 +51,7 @@ impl Wait {
         let mut progress = Progress::new();
         let mut client = None;
         loop {
-            let seen = self.look(place, &mut client)?;
+            let seen = self.look(place, &mut client, deadline)?;
             if seen.as_ref().is_some_and(|status| self.reached(status)) {
                 drop(progress);
                 say(&format!("{} is {}.", self.name, self.word()));
@@ -68,7 +68,12 @@ impl Wait {
     }
 
     /// The status; `None` while there is no daemon.
-    fn look(&self, place: &Place, client: &mut Option<Client>) -> Result<Option<Resource>> {
+    fn look(
+        &self,
+        place: &Place,
+        client: &mut Option<Client>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Resource>> {
         if client.is_none() {
             match Client::connect(&place.run_dir, self.name.as_str()) {
                 Ok(new) => *client = Some(new),
@@ -76,7 +81,10 @@ impl Wait {
                 Err(error) => return Err(error),
             }
         }
-        match client.as_mut().map(Client::status) {
+        // Never longer than the user waits, but long enough for an answer if there is one.
+        let left =
+            deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        match client.as_mut().map(|client| client.status_within(left.max(POLL))) {
             Some(Ok(status)) => Ok(Some(status)),
             // It may have ended between two questions: the next look finds out.
             Some(Err(error)) if error.kind() == Kind::Io => {

@@ -15,7 +15,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a daemon may take to change its role or to leave: writes in flight end first, and each of
 /// them may wait for a slow disk.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
-
+/// A command that takes longer than this is worth a word to whoever waits.
+const SLOW: Duration = Duration::from_secs(3);
 /// How long a daemon may take to end after it said that it has left.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -23,6 +24,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     name: String,
     lines: Lines,
+    /// Hears that the daemon takes its time.
+    on_slow: fn(&str),
 }
 
 impl Client {
@@ -33,9 +36,19 @@ impl Client {
     pub fn connect(run_dir: &Path, name: &str) -> Result<Client> {
         let path = super::socket_path(run_dir, name);
         match UnixStream::connect(&path) {
-            Ok(stream) => Ok(Client { name: name.to_owned(), lines: Lines::new(stream) }),
+            Ok(stream) => {
+                let lines = Lines::new(stream);
+                Ok(Client { name: name.to_owned(), lines, on_slow: |_| {} })
+            }
             Err(error) => Err(connect_error(name, &path, error)),
         }
+    }
+
+    /// Has `tell` called with a sentence when the daemon takes its time over a command.
+    #[must_use]
+    pub fn on_slow(mut self, tell: fn(&str)) -> Client {
+        self.on_slow = tell;
+        self
     }
 
     /// The state of the resource.
@@ -43,7 +56,15 @@ impl Client {
     /// # Errors
     /// `Timeout`, `Protocol`, or what the daemon says.
     pub fn status(&mut self) -> Result<Resource> {
-        match self.exchange(&Request::Status, STATUS_TIMEOUT)? {
+        self.status_within(STATUS_TIMEOUT)
+    }
+
+    /// The state of the resource, if the daemon tells it within `limit` and the usual time.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub fn status_within(&mut self, limit: Duration) -> Result<Resource> {
+        match self.exchange(&Request::Status, limit.min(STATUS_TIMEOUT))? {
             Reply::Status { status } => Ok(*status),
             _ => Err(self.broken("it answered a status request with something else")),
         }
@@ -90,7 +111,15 @@ impl Client {
         // A daemon that turns us away answers and closes before it reads: its answer counts, not our
         // broken pipe.
         let sent = self.lines.write(&line, limit);
-        let answer = match (self.lines.read(limit), sent) {
+        let mut answer = self.lines.read(limit.min(SLOW));
+        if limit > SLOW && answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut) {
+            let (name, left) = (&self.name, (limit - SLOW).as_secs());
+            (self.on_slow)(&format!(
+                "{name}: no answer yet: the daemon ends writes in flight first, or hangs; waiting up to {left} s more."
+            ));
+            answer = self.lines.read(limit - SLOW);
+        }
+        let answer = match (answer, sent) {
             (Ok(Some(line)), _) => line,
             (Ok(None), _) => return Err(self.broken("it closed the connection")),
             (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(self.failed(error)),
