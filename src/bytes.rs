@@ -16,7 +16,7 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 /// True if all bytes are zero.
 pub(crate) fn all_zero(bytes: &[u8]) -> bool {
-    // A word at a time: whole blocks are looked at.
-    let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().all(|word| u64::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+    // Many at a time: whole blocks are looked at.
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    chunks.iter().all(|chunk| *chunk == [0; 64]) && rest.iter().all(|byte| *byte == 0)
 }

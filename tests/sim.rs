@@ -5,9 +5,14 @@
 //! | `RBLK_SIM_SEEDS=N` | run N seeds (default 200) |
 //! | `RBLK_SIM_FIRST=N` | the first of them (default 1) |
 //! | `RBLK_SIM_SEED=N` | replay one seed with its trace, see `sim/trace.rs` |
+//! | `RBLK_SIM_CASE=FILE` | replay one case with its trace, see `sim/case.rs` |
+//! | `RBLK_SIM_ALL=1` | go on after a failure, and list all |
 //!
-//! A seed that fails prints the oracle, the event number and the end of its trace.
+//! A seed that fails is shrunk, and prints the oracle, the smaller case and the end of its trace. The small worlds
+//! have variables of their own, see `sim/worlds/mod.rs`; `docs/testing.md` is the guide.
 
+#[path = "sim/case.rs"]
+mod case;
 #[path = "sim/client.rs"]
 mod client;
 #[path = "sim/disk.rs"]
@@ -16,6 +21,10 @@ mod disk;
 mod fate;
 #[path = "sim/geometry.rs"]
 mod geometry;
+#[path = "sim/guard.rs"]
+mod guard;
+#[path = "sim/kept.rs"]
+mod kept;
 #[path = "sim/metadisk.rs"]
 mod metadisk;
 #[path = "sim/net.rs"]
@@ -38,22 +47,29 @@ mod run;
 mod scenarios;
 #[path = "sim/scenarios_disks.rs"]
 mod scenarios_disks;
+#[path = "sim/shrink.rs"]
+mod shrink;
 #[path = "sim/story.rs"]
 mod story;
 #[path = "sim/trace.rs"]
 mod trace;
 #[path = "sim/world.rs"]
 mod world;
+#[path = "sim/worlds/mod.rs"]
+mod worlds;
+
+use trace::Trace;
 
 /// Every seed ends with two equal disks, and nothing that was acknowledged was lost on the way.
 #[test]
 fn seeds() {
-    match run::number("RBLK_SIM_SEED") {
-        Some(seed) => run::replay(seed),
-        None => run::many(
-            run::number("RBLK_SIM_FIRST").unwrap_or(1),
-            run::number("RBLK_SIM_SEEDS").unwrap_or(200),
-        ),
+    if let Ok(path) = std::env::var("RBLK_SIM_CASE") {
+        run::replay_file(&path);
+    } else if let Some(seed) = run::number("RBLK_SIM_SEED") {
+        run::replay(seed, &run::plan_of(seed));
+    } else {
+        let first = run::number("RBLK_SIM_FIRST").unwrap_or(1);
+        run::many(first, run::number("RBLK_SIM_SEEDS").unwrap_or(200));
     }
 }
 
@@ -61,8 +77,25 @@ fn seeds() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in [1, 7, 23] {
-        let first = run::one(seed, false, false);
-        let second = run::one(seed, false, false);
-        assert_eq!(first.hash, second.hash, "seed {seed}");
+        let hash = || run::one(seed, &run::plan_of(seed), Trace::new(false, false)).hash;
+        assert_eq!(hash(), hash(), "seed {seed}");
+    }
+}
+
+/// What was found once is found for ever.
+#[test]
+fn corpus() {
+    run::corpus();
+}
+
+/// Whatever single thing goes wrong in a short script, it ends well.
+#[test]
+fn worlds() {
+    match std::env::var("RBLK_SIM_WORLD") {
+        Ok(name) => worlds::sweep::replay(&name),
+        Err(_) => worlds::sweep::all(
+            std::env::var("RBLK_SIM_SCRIPT").ok().as_deref(),
+            run::number("RBLK_SIM_LOTS").unwrap_or(100),
+        ),
     }
 }

@@ -186,7 +186,10 @@ impl Replica {
             self.notify(Notice::State);
         }
         if !self.has_disk() {
-            return; // nobody has data any more; requests are refused by the gate
+            // Nobody has data any more: new requests are refused by the gate.
+            self.requests_lost_owner();
+            self.flush_lost_owner();
+            return;
         }
         if self.disk != DiskState::UpToDate {
             self.broken("the peer's disk failed while ours was not up to date");

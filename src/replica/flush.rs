@@ -225,8 +225,7 @@ impl Replica {
             return;
         }
         if self.alone.data_lost() {
-            self.flush_found_peer(); // back to those that wait, which are all refused
-            self.fail_flushes();
+            self.flush_lost_owner(); // they and all others that wait
             return;
         }
         let recorded = if self.has_disk() {
@@ -252,6 +251,12 @@ impl Replica {
         self.flusher.next.extend(&unrecorded);
         self.flusher.unrecorded = unrecorded;
         self.flusher.unrecorded.clear();
+    }
+
+    /// The peer was to record that its disk is the data, and has none now.
+    pub(super) fn flush_lost_owner(&mut self) {
+        self.flush_found_peer();
+        self.fail_flushes();
     }
 
     fn fail_flushes(&mut self) {

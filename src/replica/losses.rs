@@ -85,6 +85,17 @@ impl Replica {
         }
     }
 
+    /// The peer was to record that its disk is the data, and has none now: nobody vouches for what it accepted.
+    pub(super) fn requests_lost_owner(&mut self) {
+        for at in self.requests.places() {
+            if self.requests.find(at).is_some_and(|request| request.phase == Phase::AwaitsOwner) {
+                self.requests.get_mut(at).phase = Phase::Running;
+                self.requests.get_mut(at).peer = Leg::Failed;
+                self.settle(at);
+            }
+        }
+    }
+
     /// True while a client's request is with us.
     pub(super) fn serves_clients(&self) -> bool {
         self.requests.iter().any(|(_, request)| request.kind.is_front())

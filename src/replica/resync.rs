@@ -379,5 +379,9 @@ impl Replica {
         self.sb.crashed = false;
         self.write_superblock();
         self.notify(Notice::ResyncDone);
+        if self.dirty.count() > 0 {
+            // A client's write failed here while the resync ended: the next connection copies its blocks.
+            self.drop_link("blocks are out of sync again");
+        }
     }
 }

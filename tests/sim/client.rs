@@ -3,6 +3,7 @@
 use crate::geometry::WINDOW_BLOCKS;
 use crate::node::Fact;
 use crate::plan::Plan;
+use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::limits::{BLOCK_SECTORS, EXTENT_SECTORS, ZERO_BYTES_MAX};
 use rblk::replica::event::{Buf, FrontId, FrontOp, FrontResult};
@@ -24,23 +25,27 @@ pub(crate) struct Pending {
 
 /// The clients.
 pub(crate) struct Client {
+    rng: Rng,
     pub(crate) pending: Vec<Option<Pending>>,
     /// Nothing new is asked of this node: it is about to be demoted.
     pub(crate) closed_at: Option<usize>,
     next_write: u32,
     left: u64,
+    asked: u64,
     pub(crate) stopped: bool,
     /// How the last request ended, for scenarios.
     pub(crate) last_result: Option<FrontResult>,
 }
 
 impl Client {
-    pub(crate) fn new(plan: &Plan) -> Client {
+    pub(crate) fn new(plan: &Plan, rng: Rng) -> Client {
         Client {
+            rng,
             pending: vec![None; plan.depth],
             closed_at: None,
             next_write: 1,
             left: plan.ops,
+            asked: 0,
             stopped: false,
             last_result: None,
         }
@@ -60,9 +65,19 @@ impl Client {
         self.pending.iter().flatten().map(|p| p.invoked).min().unwrap_or(u64::MAX)
     }
 
+    /// True if a request to the node is not answered.
+    pub(crate) fn waits_for(&self, node: usize) -> bool {
+        self.pending.iter().flatten().any(|pending| pending.node == node)
+    }
+
     /// When the oldest request was made.
     pub(crate) fn oldest_since(&self) -> Option<u64> {
         self.pending.iter().flatten().map(|p| p.since).min()
+    }
+
+    /// Requests that were made, of those planned.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// A few requests are left, for the time of healing.
@@ -92,15 +107,18 @@ impl World {
             return;
         }
         let think = self.plan.think;
-        let pause =
-            if self.rng.chance(2) { 1_500_000 } else { self.rng.latency(think, 20 * think) };
+        let pause = if self.client.rng.chance(2) {
+            1_500_000
+        } else {
+            self.client.rng.latency(think, 20 * think)
+        };
         self.after(pause, Event::Client);
         let Some(node) = self.some_primary() else { return };
         let closed = self.client.closed_at == Some(node) || self.nodes[node].leaving;
         if closed || self.client.left == 0 {
             return;
         }
-        let burst = self.rng.between(1, self.client.pending.len() as u64);
+        let burst = self.client.rng.between(1, self.client.pending.len() as u64);
         for _ in 0..burst {
             // A fact may end the node.
             if self.is_primary(node) && self.client.left > 0 {
@@ -112,7 +130,8 @@ impl World {
     fn ask(&mut self, node: usize) {
         let Some(slot) = self.client.pending.iter().position(Option::is_none) else { return };
         self.client.left -= 1;
-        let roll = self.rng.below(100);
+        self.client.asked += 1;
+        let roll = self.client.rng.below(100);
         let plan = &self.plan;
         let (read, flush, zero) = (plan.read, plan.flush, plan.zero);
         if roll < flush {
@@ -124,11 +143,12 @@ impl World {
         } else {
             let write = self.client.next_write;
             self.client.next_write += 1;
-            let fua = self.rng.chance(self.plan.fua);
+            let fua = self.client.rng.chance(self.plan.fua);
             if roll < flush + read + zero {
-                let span = if self.rng.chance(10) { self.long_span() } else { self.some_span() };
+                let span =
+                    if self.client.rng.chance(10) { self.long_span() } else { self.some_span() };
                 let kinds = [ZeroKind::Discard, ZeroKind::Zeroes, ZeroKind::ZeroesAllocated];
-                let kind = self.rng.pick(&kinds);
+                let kind = self.client.rng.pick(&kinds);
                 self.register.invoke(span, write, 0, self.step);
                 self.submit(node, slot, FrontOp::Zero { span, kind, fua }, None, write);
             } else {
@@ -145,11 +165,20 @@ impl World {
     }
 
     /// A write of a scenario, with a number of its own.
-    pub(crate) fn write_now(&mut self, node: usize, span: Span) {
+    pub(crate) fn write_now(&mut self, node: usize, span: Span, fua: bool) {
         let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
         let write = self.client.next_write;
         self.client.next_write += 1;
-        self.submit_write(node, slot, span, false, write);
+        self.submit_write(node, slot, span, fua, write);
+    }
+
+    /// Zeroes of a scenario.
+    pub(crate) fn zero_now(&mut self, node: usize, span: Span, kind: ZeroKind) {
+        let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
+        let write = self.client.next_write;
+        self.client.next_write += 1;
+        self.register.invoke(span, write, 0, self.step);
+        self.submit(node, slot, FrontOp::Zero { span, kind, fua: false }, None, write);
     }
 
     /// A read of a scenario.
@@ -187,19 +216,19 @@ impl World {
     /// A span of up to 128 KiB in a window, often small and in the same place as others.
     fn some_span(&mut self) -> Span {
         let windows = self.geometry.windows().min(self.plan.windows) as u64;
-        let window = self.rng.below(windows) as usize;
+        let window = self.client.rng.below(windows) as usize;
         let all = WINDOW_BLOCKS * BLOCK_SECTORS;
-        let sectors = match self.rng.below(10) {
-            0..=2 => self.rng.between(1, 12),
+        let sectors = match self.client.rng.below(10) {
+            0..=2 => self.client.rng.between(1, 12),
             3..=7 => 8,
-            8 => 8 * self.rng.between(1, 8),
-            _ => self.rng.between(1, 256),
+            8 => 8 * self.client.rng.between(1, 8),
+            _ => self.client.rng.between(1, 256),
         };
         let room = all - sectors;
-        let offset = match self.rng.below(4) {
-            0 => self.rng.below(room + 1),
-            1 => self.rng.below(8),
-            _ => 8 * self.rng.below(room.min(96) / 8 + 1),
+        let offset = match self.client.rng.below(4) {
+            0 => self.client.rng.below(room + 1),
+            1 => self.client.rng.below(8),
+            _ => 8 * self.client.rng.below(room.min(96) / 8 + 1),
         };
         let start = self.geometry.window_start(window) + offset.min(room);
         Span::new(start, sectors as u32).expect("a span in a window")
@@ -208,8 +237,8 @@ impl World {
     /// A span that covers several extents.
     fn long_span(&mut self) -> Span {
         let most = (ZERO_BYTES_MAX / 512).min(self.geometry.sectors);
-        let sectors = self.rng.between(EXTENT_SECTORS / 2, most);
-        let start = self.rng.below(self.geometry.sectors - sectors + 1);
+        let sectors = self.client.rng.between(EXTENT_SECTORS / 2, most);
+        let start = self.client.rng.below(self.geometry.sectors - sectors + 1);
         Span::new(start, sectors as u32).expect("a span in the volume")
     }
 
@@ -225,7 +254,7 @@ impl World {
         if !ok {
             self.sums.count("client errors");
             // A node that is demoted while it is cut off from the only good data fails its requests.
-            let lawful = self.plan.faults.disks() || self.client.closed_at == Some(node);
+            let lawful = self.disk_failed || self.client.closed_at == Some(node);
             assert!(lawful, "oracle client: an error without a disk's error");
         }
         let (oldest, step) = (self.client.oldest(), self.step);

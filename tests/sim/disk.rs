@@ -95,6 +95,11 @@ impl Disk {
         self.in_flight.values().any(|op| op.hung)
     }
 
+    /// True if a power cut may take something.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.loose.iter().any(|loose| *loose > 0)
+    }
+
     /// Takes in an operation.
     pub(crate) fn start(&mut self, op: u64, span: Option<Span>, work: Work, hung: bool) {
         let writes = |work: &Work| matches!(work, Work::Write { .. });

@@ -5,11 +5,13 @@
 //! before anybody could repair what the first has done.
 
 use crate::net::pause_length;
-use crate::plan::Faults;
+use crate::plan::Plan;
+use crate::rng::Rng;
 use crate::world::{Event, World};
+use serde::{Deserialize, Serialize};
 
 /// A fault. Lengths in microseconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Fault {
     /// The connection ends, and the network may stay down.
     Cut { half_open: bool, apart: u64 },
@@ -29,17 +31,21 @@ pub(crate) enum Fault {
     Switch,
     /// An operation of the disk fails, after some that do not.
     DiskError { node: usize, what: DiskPart, skip: u64 },
+    /// The next operation on the disk's data never ends.
+    DiskHang { node: usize },
 }
 
 /// Operations of a disk by what they are for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum DiskPart {
     Data,
     Flush,
     Metadata,
 }
 
-/// The groups of faults, as a plan switches them on.
+/// The groups of faults that are on in a plan.
+pub(crate) struct Groups(Vec<Kind>);
+
 #[derive(Clone, Copy)]
 enum Kind {
     Cut,
@@ -53,31 +59,93 @@ enum Kind {
     Detach,
     Switch,
     DiskError(DiskPart),
+    DiskHang,
 }
 
-impl Kind {
-    fn all_of(faults: &Faults) -> Vec<Kind> {
-        let all = [
-            (faults.cut, Kind::Cut),
-            (faults.half_open, Kind::HalfOpen),
-            (faults.one_way, Kind::OneWay),
-            (faults.slow_net, Kind::SlowNet),
-            (faults.kill, Kind::Kill),
-            (faults.power, Kind::Power),
-            (faults.both, Kind::Both),
-            (faults.pause, Kind::Pause),
-            (faults.detach, Kind::Detach),
-            (faults.switch, Kind::Switch),
-            (faults.data_error, Kind::DiskError(DiskPart::Data)),
-            (faults.flush_error, Kind::DiskError(DiskPart::Flush)),
-            (faults.meta_error, Kind::DiskError(DiskPart::Metadata)),
-        ];
-        all.into_iter().filter(|(on, _)| *on).map(|(_, kind)| kind).collect()
+const KINDS: [Kind; 10] = [
+    Kind::Cut,
+    Kind::HalfOpen,
+    Kind::OneWay,
+    Kind::SlowNet,
+    Kind::Kill,
+    Kind::Power,
+    Kind::Both,
+    Kind::Pause,
+    Kind::Detach,
+    Kind::Switch,
+];
+
+/// Of disks, which are good in most plans.
+const DISK_KINDS: [Kind; 4] = [
+    Kind::DiskError(DiskPart::Data),
+    Kind::DiskError(DiskPart::Flush),
+    Kind::DiskError(DiskPart::Metadata),
+    Kind::DiskHang,
+];
+
+impl Groups {
+    pub(crate) fn random(rng: &mut Rng) -> Groups {
+        let share = rng.pick(&[15, 30, 50]);
+        let disks = rng.chance(30);
+        let all = KINDS.iter().chain(DISK_KINDS.iter().filter(|_| disks));
+        Groups(all.copied().filter(|_| rng.chance(share)).collect())
+    }
+
+    /// All faults of a plan, in the order of their times.
+    pub(crate) fn strikes(&self, rng: &mut Rng, plan: &Plan) -> Vec<Strike> {
+        let gap = rng.pick(&[200_000, 1_000_000, 4_000_000]);
+        let chain = rng.pick(&[0, 0, 50]);
+        let mut strikes = Vec::new();
+        let mut at = rng.between(100_000, 2 * gap);
+        while at < plan.until && !self.0.is_empty() {
+            let fault = self.draw(rng, plan);
+            strikes.push(Strike { at, fault, aim: rng.chance(40).then(|| Aim::random(rng)) });
+            if rng.chance(chain) {
+                let at = at + rng.pick(&[1_000, 30_000, 400_000]) + rng.below(1_000);
+                strikes.push(Strike { at, fault: self.draw(rng, plan), aim: None });
+            }
+            at += rng.between(gap / 8, 2 * gap);
+        }
+        strikes.sort_by_key(|strike| strike.at);
+        strikes
+    }
+
+    /// All that chance decides about a fault.
+    fn draw(&self, rng: &mut Rng, plan: &Plan) -> Fault {
+        let kind = rng.pick(&self.0);
+        let node = rng.below(2) as usize;
+        let length = pause_length(rng);
+        match kind {
+            Kind::Cut | Kind::HalfOpen => {
+                let apart = if rng.chance(50) { length } else { 0 };
+                Fault::Cut { half_open: matches!(kind, Kind::HalfOpen), apart }
+            }
+            Kind::OneWay => Fault::OneWay { node },
+            Kind::SlowNet => {
+                Fault::SlowNet { more: rng.pick(&[50_000, 400_000, 3_000_000]), length }
+            }
+            Kind::Kill => Fault::Crash { node, power: false, length },
+            Kind::Power => Fault::Crash { node, power: true, length },
+            Kind::Both => {
+                let other = pause_length(rng);
+                Fault::Both { power: rng.chance(50), lengths: [length, other] }
+            }
+            Kind::Pause => {
+                let longer = plan.disk_timeout_ms * 1_000 + rng.below(1_000_000);
+                Fault::Pause { node, length: if rng.chance(30) { longer } else { length } }
+            }
+            Kind::Detach => Fault::Detach { node },
+            Kind::Switch => Fault::Switch,
+            Kind::DiskError(what) => {
+                Fault::DiskError { node, what, skip: rng.pick(&[0, 0, 1, 5, 30]) }
+            }
+            Kind::DiskHang => Fault::DiskHang { node },
+        }
     }
 }
 
 /// Something a node begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Moment {
     /// An operation on the data of its disk.
     DiskOperation,
@@ -87,73 +155,71 @@ pub(crate) enum Moment {
     Message,
 }
 
-/// A fault that waits.
-#[derive(Clone, Copy)]
+/// What a fault waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Aim {
     node: usize,
     moment: Moment,
-    fault: Fault,
     /// How many such moments pass before.
     skip: u64,
+    /// How far what has begun then is, in percent of the time that it takes.
+    done: u64,
+    /// And so many microseconds later.
+    late: u64,
+}
+
+impl Aim {
+    fn random(rng: &mut Rng) -> Aim {
+        let moments = [Moment::DiskOperation, Moment::MetaWrite, Moment::Message];
+        // At once, in the middle of it, or just after its end.
+        let (done, late) = match rng.below(3) {
+            0 => (0, 0),
+            1 => (rng.below(101), 0),
+            _ => (100, rng.below(500)),
+        };
+        Aim {
+            node: rng.below(2) as usize,
+            moment: rng.pick(&moments),
+            skip: rng.pick(&[0, 1, 3, 20]),
+            done,
+            late,
+        }
+    }
+}
+
+/// A fault of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Strike {
+    pub(crate) at: u64,
+    pub(crate) fault: Fault,
+    /// From then on it waits for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aim: Option<Aim>,
 }
 
 impl World {
-    /// Time for a fault.
-    pub(crate) fn fault_turn(&mut self) {
-        if self.healing {
-            return;
-        }
-        let gap = self.plan.fault_gap;
-        let pause = self.rng.between(gap / 8, 2 * gap);
-        self.after(pause, Event::Fault);
-        let kinds = Kind::all_of(&self.plan.faults);
-        if kinds.is_empty() {
-            return;
-        }
-        let kind = self.rng.pick(&kinds);
-        let fault = self.draw(kind);
-        if self.rng.chance(40) {
-            self.aim_fault(fault);
-        } else {
-            self.strike(fault);
-        }
-        if self.rng.chance(self.plan.chain) {
-            let kind = self.rng.pick(&kinds);
-            let fault = self.draw(kind);
-            let delay = self.rng.pick(&[1_000, 30_000, 400_000]) + self.rng.below(1_000);
-            self.after(delay, Event::Strike { fault });
+    /// The time of one of the plan's faults.
+    pub(crate) fn fault_turn(&mut self, strike: Strike) {
+        match strike.aim {
+            Some(aim) => self.aim = Some((aim, strike.fault)),
+            None => self.strike(strike.fault),
         }
     }
 
-    /// All that chance decides about a fault.
-    fn draw(&mut self, kind: Kind) -> Fault {
-        let node = self.rng.below(2) as usize;
-        let length = pause_length(&mut self.rng);
-        match kind {
-            Kind::Cut | Kind::HalfOpen => {
-                let apart = if self.rng.chance(50) { length } else { 0 };
-                Fault::Cut { half_open: matches!(kind, Kind::HalfOpen), apart }
-            }
-            Kind::OneWay => Fault::OneWay { node },
-            Kind::SlowNet => {
-                Fault::SlowNet { more: self.rng.pick(&[50_000, 400_000, 3_000_000]), length }
-            }
-            Kind::Kill => Fault::Crash { node, power: false, length },
-            Kind::Power => Fault::Crash { node, power: true, length },
-            Kind::Both => {
-                let other = pause_length(&mut self.rng);
-                Fault::Both { power: self.rng.chance(50), lengths: [length, other] }
-            }
-            Kind::Pause => {
-                let longer = self.plan.disk_timeout_ms * 1_000 + self.rng.below(1_000_000);
-                Fault::Pause { node, length: if self.rng.chance(30) { longer } else { length } }
-            }
-            Kind::Detach => Fault::Detach { node },
-            Kind::Switch => Fault::Switch,
-            Kind::DiskError(what) => {
-                Fault::DiskError { node, what, skip: self.rng.pick(&[0, 0, 1, 5, 30]) }
-            }
+    /// A node begins something that will take `takes` microseconds.
+    pub(crate) fn moment(&mut self, node: usize, moment: Moment, takes: u64) {
+        let Some((aim, fault)) = &mut self.aim else { return };
+        if (aim.node, aim.moment) != (node, moment) {
+            return;
         }
+        if aim.skip > 0 {
+            aim.skip -= 1;
+            return;
+        }
+        let (delay, fault) = (takes * aim.done / 100 + aim.late, *fault);
+        self.aim = None;
+        self.sums.count("aimed faults");
+        self.after(delay, Event::Strike(fault));
     }
 
     pub(crate) fn strike(&mut self, fault: Fault) {
@@ -192,6 +258,10 @@ impl World {
                 self.note(Some(node), || format!("! {what:?} will fail, after {skip} more"));
                 self.nodes[node].error_at = Some((what, skip));
             }
+            Fault::DiskHang { node } => {
+                self.note(Some(node), || "! the next operation will hang".to_string());
+                self.nodes[node].hang_next = true;
+            }
         }
     }
 
@@ -202,7 +272,7 @@ impl World {
         self.after(length, Event::Start { node });
     }
 
-    fn pause(&mut self, node: usize, length: u64) {
+    pub(crate) fn pause(&mut self, node: usize, length: u64) {
         if self.nodes[node].is_running() && !self.nodes[node].paused {
             self.sums.count("pauses");
             self.note(Some(node), || format!("! paused for {length} us"));
@@ -210,34 +280,5 @@ impl World {
             let life = self.nodes[node].life;
             self.after(length, Event::Resume { node, life });
         }
-    }
-
-    /// The fault strikes when a node begins something.
-    fn aim_fault(&mut self, fault: Fault) {
-        let node = self.rng.below(2) as usize;
-        let moments = [Moment::DiskOperation, Moment::MetaWrite, Moment::Message];
-        let moment = self.rng.pick(&moments);
-        let skip = self.rng.pick(&[0, 1, 3, 20]);
-        self.aim = Some(Aim { node, moment, fault, skip });
-    }
-
-    /// A node begins something that will take `takes` microseconds.
-    pub(crate) fn moment(&mut self, node: usize, moment: Moment, takes: u64) {
-        let Some(aim) = self.aim.filter(|aim| (aim.node, aim.moment) == (node, moment)) else {
-            return;
-        };
-        if aim.skip > 0 {
-            self.aim = Some(Aim { skip: aim.skip - 1, ..aim });
-            return;
-        }
-        self.aim = None;
-        self.sums.count("aimed faults");
-        // Now, in the middle of it, or just after its end.
-        let delay = match self.rng.below(3) {
-            0 => 0,
-            1 => self.rng.below(takes + 1),
-            _ => takes + self.rng.below(500),
-        };
-        self.after(delay, Event::Strike { fault: aim.fault });
     }
 }

@@ -1,6 +1,7 @@
 //! Which sectors of the volume are ever touched, so that a run keeps only those.
 //!
-//! Each extent has one window of 48 blocks; a window may reach into the next extent. Everything outside the windows
+//! Each extent has one window of 48 blocks; a window may reach into the next extent. A volume that is smaller than an
+//! extent has one at each end. Everything outside the windows
 //! reads as zero for ever. A sector in a window has a dense number.
 //!
 //! ```text
@@ -23,7 +24,7 @@ const WINDOW_SECTORS: u64 = WINDOW_BLOCKS * BLOCK_SECTORS;
 pub(crate) struct Geometry {
     /// Sectors of the volume.
     pub(crate) sectors: u64,
-    /// First block of each window, ascending; one for each whole extent.
+    /// First block of each window, ascending; one for each whole extent, and at least two.
     starts: Vec<u64>,
 }
 
@@ -36,8 +37,7 @@ pub(crate) struct Piece {
 }
 
 impl Geometry {
-    /// Windows for a volume of `blocks` blocks, at least one extent long. The first window starts with the volume and
-    /// the last ends with it.
+    /// Windows for a volume of `blocks` blocks. The first starts with the volume and the last ends with it.
     pub(crate) fn new(rng: &mut Rng, blocks: u64) -> Geometry {
         let extents = blocks / EXTENT_BLOCKS;
         let reach = WINDOW_BLOCKS / 2;
@@ -49,6 +49,7 @@ impl Geometry {
             };
             starts.push(extent * EXTENT_BLOCKS + offset);
         }
+        starts.resize(starts.len().max(2), 0);
         starts[0] = 0;
         let last = starts.len() - 1;
         starts[last] = blocks - WINDOW_BLOCKS;

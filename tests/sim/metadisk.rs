@@ -85,8 +85,9 @@ impl MetaDisk {
             blocks.insert(layout.superblock(copy), block);
         }
         let in_flight = BTreeMap::new();
-        let (log_sequence, log, pages) = (0, 0, Vec::new());
-        let mut meta = MetaDisk {
+        let (log_sequence, log) = (0, 0);
+        let pages = (0..layout.pages()).map(|_| Box::new([0; PAGE_BIT_BYTES])).collect();
+        MetaDisk {
             layout,
             owner,
             blocks,
@@ -96,9 +97,7 @@ impl MetaDisk {
             log,
             pages,
             version: 0,
-        };
-        meta.read_again();
-        meta
+        }
     }
 
     /// A block as a daemon reads it.
@@ -205,19 +204,22 @@ impl MetaDisk {
     }
 
     pub(crate) fn daemon_killed(&mut self, rng: &mut Rng) {
-        for (_, write) in std::mem::take(&mut self.in_flight) {
-            let share = rng.pick(&[0, 100]);
-            self.tear(&write, share, rng);
-        }
-        self.read_again();
+        self.tear_all(&[0, 100], rng);
     }
 
     pub(crate) fn power_cut(&mut self, rng: &mut Rng) {
-        for (_, write) in std::mem::take(&mut self.in_flight) {
-            let share = rng.pick(&[0, 30, 50, 70, 100]);
-            self.tear(&write, share, rng);
+        self.tear_all(&[0, 30, 50, 70, 100], rng);
+    }
+
+    fn tear_all(&mut self, shares: &[u64], rng: &mut Rng) {
+        let torn = std::mem::take(&mut self.in_flight);
+        for write in torn.values() {
+            let share = rng.pick(shares);
+            self.tear(write, share, rng);
         }
-        self.read_again();
+        if !torn.is_empty() {
+            self.read_again();
+        }
     }
 
     /// `share` percent of the sectors of a write land.

@@ -8,6 +8,7 @@ use crate::fate::Moment;
 use crate::node::Fact;
 use crate::rng::Rng;
 use crate::world::{Event, World};
+use crate::worlds::inject::Passage;
 use rblk::limits::PAGE_BIT_BYTES;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};
 use rblk::wire::message::Message;
@@ -183,8 +184,15 @@ impl World {
         if found.silent[node] || found.life[node] != life {
             return;
         }
+        let passage = self.inject_message(node);
+        if matches!(passage, Passage::Lost) {
+            return;
+        }
         let (message, content) = frame.decode();
         self.tell(node, Fact::Received { conn, message, content });
+        if let Passage::Last(number) = passage {
+            self.cut_now(number);
+        }
     }
 
     pub(crate) fn disconnected(&mut self, node: usize, conn: u64) {

@@ -189,11 +189,11 @@ impl Node {
         (self.disk.meta.version, life, core.map_or(0, |core| core.forgets()))
     }
 
-    /// The last columns of a trace line.
+    /// The columns of a trace line that say how the node is.
     pub(crate) fn columns(&self) -> String {
         let busy = (self.disk.in_flight.len(), self.disk.meta.pending());
         let Some(state) = self.snapshot() else {
-            return format!("---  ----  ----  --------      -  {}+{}", busy.0, busy.1);
+            return format!("---  ---- ---- --------      - {}+{}", busy.0, busy.1);
         };
         let role = if state.role == Role::Primary { "Pri" } else { "Sec" };
         let disk = format!("{:?}", state.disk);
@@ -207,7 +207,7 @@ impl Node {
         let base = if sb.base.is_some() { "*" } else { " " };
         let dirty = state.out_of_sync_bytes / 4096;
         let disk = &disk[..4];
-        format!("{role}  {disk}  {conn}  {generation:<8}{base} {dirty:>5}  {}+{}", busy.0, busy.1)
+        format!("{role}  {disk} {conn} {generation:<8}{base} {dirty:>5} {}+{}", busy.0, busy.1)
     }
 
     pub(crate) fn take_buffer(&mut self, data: Vec<u32>) -> Buf {
@@ -261,6 +261,7 @@ impl Node {
         self.leaving = false;
         self.harmed = false;
         self.error_at = None;
+        self.hang_next = false;
         self.timer = None;
         self.buffers.clear();
         self.op_buffers.clear();
@@ -320,6 +321,7 @@ impl World {
         let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
         if power {
             disk.power_cut(rng);
+            self.oracle_after_power_cut(node);
         } else {
             disk.daemon_killed(rng);
         }
@@ -414,7 +416,10 @@ impl World {
                 self.send(node, conn.0, message, content);
             }
             Action::Close { conn, drain } => self.close(node, conn.0, drain),
-            Action::Complete { id, result, .. } => self.completed(node, id, result),
+            Action::Complete { id, result, .. } => {
+                self.note(Some(node), || format!("  answer {} {result:?}", id.0));
+                self.completed(node, id, result);
+            }
             Action::Release { buf } => self.nodes[node].give_back(buf),
             Action::ReleaseOp { op } => {
                 if let Some(buf) = self.nodes[node].op_buffers.remove(&op.0) {
@@ -458,11 +463,11 @@ impl World {
             DiskOp::Flush => (None, Work::Flush(target.disk.unflushed())),
         };
         let life = target.life;
-        let hung = std::mem::take(&mut self.nodes[node].hang_next)
-            || self.plan.faults.hang && !self.healing && self.rng.below(2_000) == 0;
+        let hung = std::mem::take(&mut self.nodes[node].hang_next) && !self.healing;
         self.nodes[node].disk.start(op, span, work, hung);
         if hung {
             self.nodes[node].harmed = true;
+            self.disk_failed = true;
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
@@ -487,7 +492,8 @@ impl World {
             self.nodes[node].disk.in_flight.get(&op),
             Some(DataOp { work: Work::Flush(_), .. })
         );
-        let fails = self.disk_fails(node, if flush { DiskPart::Flush } else { DiskPart::Data });
+        let part = if flush { DiskPart::Flush } else { DiskPart::Data };
+        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush);
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -511,14 +517,18 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
+        let mut injected = self.inject_meta(node);
         let fails = self.disk_fails(node, DiskPart::Metadata);
-        if fails {
+        if let Some(fate) = &mut injected {
+            self.nodes[node].disk.meta.fail(op, fate);
+        } else if fails {
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
         } else {
             self.nodes[node].disk.meta.finish(op);
             self.oracle_superblock(node);
         }
-        self.tell(node, Fact::MetaDone { op: OpId(op), ok: !fails });
+        let ok = !fails && injected.is_none();
+        self.tell(node, Fact::MetaDone { op: OpId(op), ok });
     }
 
     /// True if the operation that ends now is the one that fails.
@@ -536,6 +546,7 @@ impl World {
             return false;
         }
         target.harmed = true;
+        self.disk_failed = true;
         self.sums.count(match what {
             DiskPart::Data => "data errors",
             DiskPart::Flush => "flush errors",

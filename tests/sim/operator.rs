@@ -2,7 +2,7 @@
 
 use crate::net::pause_length;
 use crate::node::Fact;
-use crate::plan::Plan;
+use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::replica::event::{Command, CommandError, CommandId};
 use rblk::replica::{Connection, Replication};
@@ -18,6 +18,7 @@ struct Asked {
 
 /// The manager's memory.
 pub(crate) struct Operator {
+    rng: Rng,
     next_command: u64,
     asked: Option<Asked>,
     /// Where the Primary should be.
@@ -30,8 +31,9 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn new(_plan: &Plan) -> Operator {
+    pub(crate) fn new(rng: Rng) -> Operator {
         Operator {
+            rng,
             next_command: 0,
             asked: None,
             prefer: 0,
@@ -45,7 +47,7 @@ impl Operator {
 impl World {
     /// The manager looks after things.
     pub(crate) fn operator_turn(&mut self) {
-        let pause = self.rng.between(50_000, 400_000);
+        let pause = self.operator.rng.between(50_000, 400_000);
         self.after(pause, Event::Operator);
         self.forget_fragile();
         for node in [0, 1] {
@@ -60,7 +62,7 @@ impl World {
         if self.is_primary(0) && self.is_primary(1) {
             let stale = if self.serves(0) { 1 } else { 0 };
             self.command(stale, Command::Demote);
-        } else if self.plan.faults.nonsense && !self.healing && self.rng.chance(15) {
+        } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
         } else if self.primary().is_none() {
             self.want_primary();
@@ -72,9 +74,9 @@ impl World {
         let target = &self.nodes[node];
         let broken = target.snapshot().is_some_and(|state| state.disk <= DiskState::Failed);
         let hangs = self.healing && target.disk.hangs();
-        if (broken || hangs) && (self.healing || self.rng.chance(self.plan.repair)) {
+        if (broken || hangs) && (self.healing || self.operator.rng.chance(self.plan.repair)) {
             self.note(Some(node), || "! restarted for its disk".to_string());
-            if broken && self.rng.chance(50) && self.operator.asked.is_none() && !hangs {
+            if broken && self.operator.rng.chance(50) && self.operator.asked.is_none() && !hangs {
                 self.leave(node);
             } else {
                 self.kill_node(node, false);
@@ -84,16 +86,16 @@ impl World {
     }
 
     fn nonsense(&mut self) {
-        let node = self.rng.below(2) as usize;
-        let command = self.rng.pick(&[Command::Promote { force: false }, Command::Demote]);
+        let node = self.operator.rng.below(2) as usize;
+        let command = self.operator.rng.pick(&[Command::Promote { force: false }, Command::Demote]);
         self.sums.count("nonsense commands");
         self.command(node, command);
     }
 
     /// Nobody is Primary.
     fn want_primary(&mut self) {
-        if self.rng.chance(30) {
-            self.operator.prefer = self.rng.below(2) as usize;
+        if self.operator.rng.chance(30) {
+            self.operator.prefer = self.operator.rng.below(2) as usize;
         }
         let node = self.operator.prefer;
         let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
@@ -103,7 +105,7 @@ impl World {
         if fresh && self.nodes[node].is_running() && small {
             self.register.begin_with(&self.nodes[node].disk.current.clone());
             self.command(node, Command::Promote { force: true });
-        } else if self.may_force(node) && !both_run && self.rng.chance(30) {
+        } else if self.may_force(node) && !both_run && self.operator.rng.chance(30) {
             self.sums.count("forced promotions");
             self.command(node, Command::Promote { force: true });
         } else {
@@ -111,13 +113,17 @@ impl World {
         }
     }
 
-    /// Nothing acknowledged would be lost.
+    /// The plan allows it.
     fn may_force(&self, node: usize) -> bool {
+        self.plan.force && self.loses_nothing(node)
+    }
+
+    /// Nothing acknowledged is lost if the node is made Primary by force now.
+    pub(crate) fn loses_nothing(&self, node: usize) -> bool {
         let (mine, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&mine.disk.meta.superblock, &other.disk.meta.superblock);
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
-        self.plan.faults.force
-            && !other.is_running()
+        !other.is_running()
             && good
             && sb.current == peer.current
             && peer.base.is_none()
@@ -156,6 +162,11 @@ impl World {
         }
     }
 
+    /// A command has no answer yet.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.operator.asked.is_some()
+    }
+
     /// A core answers the operator.
     pub(crate) fn replied(&mut self, node: usize, id: CommandId, result: Result<(), CommandError>) {
         let asked = self.operator.asked.take().expect("oracle operator: answered once");
@@ -165,7 +176,7 @@ impl World {
         if asked.command == Command::Detach {
             if result.is_ok() {
                 let life = self.nodes[node].life;
-                let delay = self.rng.below(2_000);
+                let delay = self.operator.rng.below(2_000);
                 self.after(delay, Event::Exit { node, life });
             } else {
                 self.nodes[node].leaving = false;
@@ -189,7 +200,7 @@ impl World {
         self.note(Some(node), || "ends".to_string());
         self.kill_node(node, false);
         if !self.operator.idle {
-            let pause = pause_length(&mut self.rng);
+            let pause = pause_length(&mut self.operator.rng);
             self.after(pause, Event::Start { node });
         }
     }
@@ -207,7 +218,7 @@ impl World {
             self.after(1_000, Event::Resume { node, life });
             self.after(10_000, Event::Start { node });
         }
-        self.client.only_a_few(20);
+        self.client.only_a_few(self.plan.last_ops);
     }
 
     fn heal_more(&mut self) {

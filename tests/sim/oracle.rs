@@ -290,6 +290,15 @@ impl World {
         }
     }
 
+    /// After a power cut: if the record that this node goes on alone was on its way and has landed, then its disk is
+    /// the data, without what it lost.
+    pub(crate) fn oracle_after_power_cut(&mut self, node: usize) {
+        if self.oracle.fragile == Some(node) && self.nodes[node].recorded_alone() {
+            self.oracle.fragile = None;
+            self.register.caches_lost();
+        }
+    }
+
     fn truth_without(&self, node: usize) -> Truth {
         let (lost, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&lost.disk.meta.superblock, &other.disk.meta.superblock);

@@ -1,11 +1,19 @@
-//! What a seed does: sizes, speeds, and which groups of faults are on. Swarm style: most groups are off in most
+//! What a seed does: sizes, speeds, and which faults strike when. Swarm style: most groups of faults are off in most
 //! seeds, so that each meets the others in every combination and also alone.
+//!
+//! A plan is a value: it can be written down, and made smaller (`shrink.rs`). What it leaves to chance (latencies, the
+//! clients' requests, what survives a power cut) comes from the seed that goes with it.
 
+use crate::fate::{Groups, Strike};
 use crate::rng::Rng;
 use rblk::limits::EXTENT_BLOCKS;
+use serde::{Deserialize, Serialize};
 
-/// A seed, spelled out. Times in microseconds.
-#[derive(Clone, Debug)]
+/// A run, spelled out. Times in microseconds.
+///
+/// What a kept case does not say is as in [`Plan::default`]: that never changes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Plan {
     pub(crate) blocks: u64,
     /// The second disk is larger by this many blocks.
@@ -17,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) fresh: bool,
     pub(crate) depth: usize,
     pub(crate) ops: u64,
+    /// Requests that are made when the faults are over.
+    pub(crate) last_ops: u64,
     /// Mean pause between two requests.
     pub(crate) think: u64,
     pub(crate) fua: u64,
@@ -29,64 +39,45 @@ pub(crate) struct Plan {
     pub(crate) disk_worst: u64,
     pub(crate) net_typical: u64,
     pub(crate) net_worst: u64,
-    /// Mean time between two faults.
-    pub(crate) fault_gap: u64,
-    /// How often a fault is followed by another at once, in percent.
-    pub(crate) chain: u64,
     /// How soon the operator looks after a node without a disk, in percent per turn.
     pub(crate) repair: u64,
-    pub(crate) until: u64,
-    pub(crate) faults: Faults,
-}
-
-/// Groups of faults.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
-    pub(crate) cut: bool,
-    pub(crate) half_open: bool,
-    pub(crate) one_way: bool,
-    pub(crate) slow_net: bool,
-    pub(crate) kill: bool,
-    pub(crate) power: bool,
-    pub(crate) both: bool,
-    pub(crate) pause: bool,
-    pub(crate) detach: bool,
-    pub(crate) switch: bool,
+    /// The operator gives commands without a reason.
     pub(crate) nonsense: bool,
+    /// The operator forces a promotion where that loses nothing.
     pub(crate) force: bool,
-    pub(crate) data_error: bool,
-    pub(crate) flush_error: bool,
-    pub(crate) meta_error: bool,
-    pub(crate) hang: bool,
+    /// The faults are over.
+    pub(crate) until: u64,
+    pub(crate) strikes: Vec<Strike>,
 }
 
-impl Faults {
-    /// Disks fail in this seed.
-    pub(crate) fn disks(&self) -> bool {
-        self.data_error || self.flush_error || self.meta_error || self.hang
-    }
-
-    fn random(rng: &mut Rng) -> Faults {
-        let share = rng.pick(&[15, 30, 50]);
-        let disks = rng.chance(30);
-        let mut on = || rng.chance(share);
-        Faults {
-            cut: on(),
-            half_open: on(),
-            one_way: on(),
-            slow_net: on(),
-            kill: on(),
-            power: on(),
-            both: on(),
-            pause: on(),
-            detach: on(),
-            switch: on(),
-            nonsense: on(),
-            force: on(),
-            data_error: disks && on(),
-            flush_error: disks && on(),
-            meta_error: disks && on(),
-            hang: disks && on(),
+impl Default for Plan {
+    /// Two small, quick disks, and nobody who does anything.
+    fn default() -> Plan {
+        Plan {
+            blocks: 12 * EXTENT_BLOCKS,
+            more_blocks: 0,
+            al_slots: 9,
+            peer_timeout_ms: 2_000,
+            disk_timeout_ms: 5_000,
+            fresh: false,
+            depth: 16,
+            ops: 0,
+            last_ops: 20,
+            think: 1,
+            fua: 0,
+            zero: 0,
+            read: 0,
+            flush: 0,
+            windows: 12,
+            disk_typical: 100,
+            disk_worst: 1_000,
+            net_typical: 100,
+            net_worst: 1_000,
+            repair: 0,
+            nonsense: false,
+            force: false,
+            until: 0,
+            strikes: Vec::new(),
         }
     }
 }
@@ -97,7 +88,7 @@ impl Plan {
         let extents = if rng.chance(10) { rng.between(32, 36) } else { rng.between(10, 14) };
         let slow = rng.chance(20);
         let disk_timeout_ms = rng.pick(&[1_000, 3_000, 10_000]);
-        Plan {
+        let mut plan = Plan {
             blocks: extents * EXTENT_BLOCKS + rng.below(EXTENT_BLOCKS),
             more_blocks: if rng.chance(20) { rng.between(1, 2 * EXTENT_BLOCKS) } else { 0 },
             al_slots: rng.pick(&[9, 9, 10, 12, 64]),
@@ -106,6 +97,7 @@ impl Plan {
             fresh: rng.chance(25),
             depth: rng.pick(&[1, 2, 4, 8, 16]),
             ops: rng.pick(&[300, 1_000, 3_000]),
+            last_ops: 20,
             think: rng.pick(&[200, 2_000, 20_000]),
             fua: rng.pick(&[0, 10, 30]),
             zero: rng.pick(&[0, 5, 15]),
@@ -117,11 +109,13 @@ impl Plan {
             disk_worst: if slow { 2_000_000.min(disk_timeout_ms * 600) } else { 50_000 },
             net_typical: rng.pick(&[30, 200, 2_000]),
             net_worst: if slow { 300_000 } else { 20_000 },
-            fault_gap: rng.pick(&[200_000, 1_000_000, 4_000_000]),
-            chain: rng.pick(&[0, 0, 50]),
             repair: rng.pick(&[1, 5, 20]),
+            nonsense: rng.chance(30),
+            force: rng.chance(30),
             until: rng.between(10, 60) * 1_000_000,
-            faults: Faults::random(rng),
-        }
+            strikes: Vec::new(),
+        };
+        plan.strikes = Groups::random(rng).strikes(rng, &plan);
+        plan
     }
 }

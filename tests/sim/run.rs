@@ -1,24 +1,23 @@
-//! Runs seeds on all cores and reports.
+//! Runs seeds on all cores and reports; a seed that fails is shrunk.
 
+use crate::case::{self, Case};
+use crate::guard::guarded;
+use crate::plan::Plan;
+use crate::rng::Rng;
+use crate::shrink::{Failure, shrink};
 use crate::trace::Trace;
 use crate::world::{Sums, World};
-use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::worlds;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
 use std::time::Instant;
 
-thread_local! {
-    /// The panic of the run on this thread; `None` outside of runs.
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// What became of a seed.
+/// What became of a run.
 pub(crate) struct Outcome {
     pub(crate) hash: u64,
     pub(crate) sums: Sums,
-    /// What went wrong, at which event.
-    pub(crate) failure: Option<(String, u64)>,
+    pub(crate) failure: Option<Failure>,
     lines: Vec<String>,
 }
 
@@ -28,54 +27,76 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-/// Panics inside a run are kept for its report instead of being printed.
-fn keep_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let kept = PANIC.with_borrow_mut(|slot| {
-                slot.as_mut().map(|text| *text = info.to_string()).is_some()
-            });
-            if !kept {
-                usual(info);
-            }
-        }));
-    });
+/// The plan of a seed.
+pub(crate) fn plan_of(seed: u64) -> Plan {
+    Plan::random(&mut Rng::new(seed))
 }
 
-/// Runs one seed.
-pub(crate) fn one(seed: u64, trace: bool, print: bool) -> Outcome {
-    keep_panics();
-    PANIC.set(Some(String::new()));
-    let mut world = World::new(seed, Trace::new(trace, print));
-    let failed = catch_unwind(AssertUnwindSafe(|| world.run())).is_err();
-    let text = PANIC.take().unwrap_or_default();
+/// Runs one seed by a plan.
+pub(crate) fn one(seed: u64, plan: &Plan, trace: Trace) -> Outcome {
+    let mut world = World::new(seed, plan, trace);
+    let failed = guarded(|| world.run()).err();
+    let (step, now, asked) = (world.step, world.now, world.client.asked());
     Outcome {
         hash: world.trace.hash(),
-        failure: failed.then_some((text, world.step)),
+        failure: failed.map(|text| Failure { text, step, now, asked }),
         lines: world.trace.lines.drain(..).collect(),
         sums: world.sums,
     }
 }
 
-fn report(seed: u64) -> String {
-    let again = one(seed, true, false);
-    let Some((text, step)) = again.failure else {
-        return format!("seed {seed} failed once and not again: the run is not deterministic");
-    };
-    format!(
-        "seed {seed}, event {step}: {text}\n{}\nreplay: RBLK_SIM_SEED={seed} cargo test --test sim seeds",
-        again.lines.join("\n")
-    )
+fn silent() -> Trace {
+    Trace::new(false, false)
 }
 
-/// Replays a seed with its whole trace.
-pub(crate) fn replay(seed: u64) {
-    let outcome = one(seed, true, true);
+/// Replays a run with its whole trace.
+pub(crate) fn replay(seed: u64, plan: &Plan) {
+    println!("{}", case::write(seed, plan));
+    let outcome = one(seed, plan, Trace::new(true, true));
     println!("seed {seed}: hash {:016x}", outcome.hash);
-    if let Some((text, step)) = outcome.failure {
-        panic!("seed {seed}, event {step}: {text}");
+    if let Some(failure) = outcome.failure {
+        panic!("seed {seed}, event {}: {}", failure.step, failure.text);
+    }
+}
+
+/// Replays a file with its whole trace.
+pub(crate) fn replay_file(path: &str) {
+    match read(Path::new(path)) {
+        Case::Seed { seed, plan } => replay(seed, &plan),
+        Case::World(name) => worlds::sweep::replay(&name),
+    }
+}
+
+fn read(path: &Path) -> Case {
+    let text = std::fs::read_to_string(path);
+    let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Case::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every kept case ends well.
+pub(crate) fn corpus() {
+    let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim/corpus");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&room)
+        .unwrap_or_else(|error| panic!("{}: {error}", room.display()))
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{} holds no case", room.display());
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(text.starts_with("# "), "{} does not say which bug it showed", path.display());
+        let failure = match read(&path) {
+            Case::Seed { seed, plan } => one(seed, &plan, silent()).failure.map(|f| f.text),
+            Case::World(name) => worlds::sweep::failure_of(&name),
+        };
+        if let Some(failure) = failure {
+            panic!(
+                "{}: {failure}\nreplay: RBLK_SIM_CASE={} cargo test --test sim seeds",
+                path.display(),
+                path.display()
+            );
+        }
     }
 }
 
@@ -95,11 +116,11 @@ pub(crate) fn many(first: u64, count: u64) {
                     if seed >= first + count {
                         break;
                     }
-                    let outcome = one(seed, false, false);
+                    let outcome = one(seed, &plan_of(seed), silent());
                     let mut total = total.lock().expect("no panic holds it");
                     total.0.add(&outcome.sums);
-                    if let Some((text, _)) = outcome.failure {
-                        total.1.push((seed, text));
+                    if let Some(failure) = outcome.failure {
+                        total.1.push((seed, failure));
                         stop.store(!all, Ordering::Relaxed);
                     }
                 }
@@ -108,15 +129,46 @@ pub(crate) fn many(first: u64, count: u64) {
     });
     let (sums, mut failed) = total.into_inner().expect("all workers ended");
     summary(&sums, started.elapsed().as_secs_f64());
-    failed.sort();
+    failed.sort_by_key(|(seed, _)| *seed);
     if all {
-        for (seed, text) in &failed {
-            println!("FAILED {seed}: {}", text.replace('\n', " "));
+        for (seed, failure) in &failed {
+            println!("FAILED {seed}: {}", failure.text.replace('\n', " "));
         }
     }
-    if let Some((seed, _)) = failed.first() {
-        panic!("{} of {} seeds failed\n{}", failed.len(), sums.seeds, report(*seed));
+    if let Some((seed, failure)) = failed.first() {
+        panic!("{} of {} seeds failed\n{}", failed.len(), sums.seeds, report(*seed, failure));
     }
+}
+
+/// Shrinks a seed that failed, writes down what is left of it, and tells its end.
+fn report(seed: u64, failure: &Failure) -> String {
+    let plan = plan_of(seed);
+    let again = one(seed, &plan, silent()).failure;
+    if again.as_ref() != Some(failure) {
+        return format!("seed {seed} failed and then not so: the run is not deterministic");
+    }
+    let shrunk = shrink(seed, &plan, failure, |seed, plan| one(seed, plan, silent()).failure);
+    let last = one(shrunk.seed, &shrunk.plan, Trace::new(true, false));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("seed-{seed}.toml"));
+    let text = case::write(shrunk.seed, &shrunk.plan);
+    let kept = match std::fs::write(&path, format!("# Seed {seed}: {}.\n{text}", failure.kind())) {
+        Ok(()) => path.display().to_string(),
+        Err(error) => format!("(not written: {error})"),
+    };
+    format!(
+        "seed {seed}, event {}: {}\nreplay: RBLK_SIM_SEED={seed} cargo test --test sim seeds\n\n\
+         shrunk in {} runs from {} events and {} faults to {} and {}:\n{text}\n{}\n{}\n\
+         replay: RBLK_SIM_CASE={kept} cargo test --test sim seeds",
+        failure.step,
+        failure.text,
+        shrunk.runs,
+        failure.step,
+        plan.strikes.len(),
+        shrunk.failure.step,
+        shrunk.plan.strikes.len(),
+        last.lines.join("\n"),
+        shrunk.failure.text,
+    )
 }
 
 fn summary(sums: &Sums, seconds: f64) {

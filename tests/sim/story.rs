@@ -3,11 +3,10 @@
 //! Every step waits until what it asked for has happened, within a minute of virtual time. All oracles are on.
 
 use crate::fate::DiskPart;
-use crate::plan::{Faults, Plan};
-use crate::rng::Rng;
+use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::world::{Event, World};
-use rblk::limits::{BLOCK_SECTORS, EXTENT_BLOCKS};
+use rblk::limits::BLOCK_SECTORS;
 use rblk::meta::superblock::GenerationId;
 use rblk::replica::event::{Command, CommandError, FrontResult};
 use rblk::replica::snapshot::{Connection, Snapshot};
@@ -32,33 +31,9 @@ impl Story {
 
     /// Two nodes of a plan that differs from the usual one.
     pub(crate) fn planned(change: impl FnOnce(&mut Plan)) -> Story {
-        let mut plan = Plan {
-            blocks: 12 * EXTENT_BLOCKS,
-            more_blocks: 0,
-            al_slots: 9,
-            peer_timeout_ms: PEER_TIMEOUT_MS,
-            disk_timeout_ms: 5_000,
-            fresh: false,
-            depth: 16,
-            ops: 0,
-            think: 1,
-            fua: 0,
-            zero: 0,
-            read: 0,
-            flush: 0,
-            windows: 12,
-            disk_typical: 100,
-            disk_worst: 1_000,
-            net_typical: 100,
-            net_worst: 1_000,
-            fault_gap: 1,
-            chain: 0,
-            repair: 0,
-            until: u64::MAX,
-            faults: Faults::default(),
-        };
+        let mut plan = Plan { peer_timeout_ms: PEER_TIMEOUT_MS, ..Plan::default() };
         change(&mut plan);
-        let mut world = World::with_plan(Rng::new(1), plan, Trace::new(false, false));
+        let mut world = World::quiet(1, plan, Trace::new(false, false));
         world.operator.idle = true;
         let mut story = Story { world };
         story.until("both are connected", |story| story.connected());
@@ -152,7 +127,6 @@ impl Story {
 
     /// The next such operation of the disk fails.
     pub(crate) fn fail_next(&mut self, node: usize, what: DiskPart) {
-        self.world.plan.faults.data_error = true; // lawful from now on
         self.world.nodes[node].error_at = Some((what, 0));
     }
 
@@ -188,13 +162,13 @@ impl Story {
 
     /// Writes whole blocks and waits for the answer.
     pub(crate) fn write(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
-        self.world.write_now(node, Story::span(block, blocks));
+        self.world.write_now(node, Story::span(block, blocks), false);
         self.answered()
     }
 
     /// Begins a write and does not wait.
     pub(crate) fn begin_write(&mut self, node: usize, block: u64, blocks: u64) {
-        self.world.write_now(node, Story::span(block, blocks));
+        self.world.write_now(node, Story::span(block, blocks), false);
     }
 
     /// Reads whole blocks; the register checker looks at the content.

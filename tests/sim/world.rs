@@ -5,7 +5,7 @@
 //! later.
 
 use crate::client::Client;
-use crate::fate::{Aim, Fault};
+use crate::fate::{Aim, Fault, Strike};
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
 use crate::node::{Fact, Node, Source};
@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::register::Register;
 use crate::rng::Rng;
 use crate::trace::Trace;
+use crate::worlds::inject::Inject;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -32,8 +33,8 @@ pub(crate) enum Event {
     Exit { node: usize, life: u32 },
     Client,
     Operator,
-    Fault,
-    Strike { fault: Fault },
+    Fault(Strike),
+    Strike(Fault),
 }
 
 struct Entry {
@@ -103,9 +104,13 @@ pub(crate) struct World {
     pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
     /// A fault that waits for its moment.
-    pub(crate) aim: Option<Aim>,
+    pub(crate) aim: Option<(Aim, Fault)>,
     pub(crate) trace: Trace,
     pub(crate) sums: Sums,
+    /// The fault of a small world.
+    pub(crate) inject: Inject,
+    /// A disk was made to fail on purpose: clients may see errors.
+    pub(crate) disk_failed: bool,
     /// Faults are over: everything is being healed, and must be.
     pub(crate) healing: bool,
     pub(crate) settled: bool,
@@ -115,20 +120,20 @@ pub(crate) struct World {
 const SETTLE_US: u64 = 300_000_000;
 
 impl World {
-    /// The run of `seed`.
-    pub(crate) fn new(seed: u64, trace: Trace) -> World {
-        let mut rng = Rng::new(seed);
-        let plan = Plan::random(&mut rng);
-        let mut world = World::with_plan(rng, plan, trace);
+    /// The run of a seed and its plan.
+    pub(crate) fn new(seed: u64, plan: &Plan, trace: Trace) -> World {
+        let mut world = World::quiet(seed, plan.clone(), trace);
         world.at(1_000, Event::Operator);
         world.at(1_500, Event::Client);
-        let first = world.rng.between(100_000, 2 * world.plan.fault_gap);
-        world.at(first, Event::Fault);
+        for strike in &plan.strikes {
+            world.at(strike.at, Event::Fault(*strike));
+        }
         world
     }
 
-    /// A run by a plan; both nodes start at once.
-    pub(crate) fn with_plan(mut rng: Rng, plan: Plan, trace: Trace) -> World {
+    /// Both nodes start at once, and nobody does anything.
+    pub(crate) fn quiet(seed: u64, plan: Plan, trace: Trace) -> World {
+        let mut rng = Rng::stream(seed, 1);
         let geometry = Geometry::new(&mut rng, plan.blocks);
         let nodes = [0, 1].map(|id| Node::new(id, &plan, &geometry));
         let register = Register::new(&geometry);
@@ -138,8 +143,8 @@ impl World {
             step: 0,
             queue: BinaryHeap::new(),
             number: 0,
-            client: Client::new(&plan),
-            operator: Operator::new(&plan),
+            client: Client::new(&plan, Rng::stream(seed, 2)),
+            operator: Operator::new(Rng::stream(seed, 3)),
             rng,
             plan,
             geometry,
@@ -150,6 +155,8 @@ impl World {
             aim: None,
             trace,
             sums: Sums { seeds: 1, ..Sums::default() },
+            inject: Inject::default(),
+            disk_failed: false,
             healing: false,
             settled: false,
         };
@@ -191,6 +198,7 @@ impl World {
 
     /// One event.
     pub(crate) fn one(&mut self) {
+        self.inject_event();
         let Some(Reverse(entry)) = self.queue.pop() else {
             panic!("oracle liveness: nothing will ever happen again");
         };
@@ -211,8 +219,8 @@ impl World {
             Event::Exit { node, life } => self.exit(node, life),
             Event::Client => self.client_turn(),
             Event::Operator => self.operator_turn(),
-            Event::Fault => self.fault_turn(),
-            Event::Strike { fault } => self.strike(fault),
+            Event::Fault(strike) => self.fault_turn(strike),
+            Event::Strike(fault) => self.strike(fault),
         }
         self.check_step();
     }
@@ -281,7 +289,6 @@ impl World {
             Some(node) => (node.to_string(), self.nodes[node].columns()),
             None => ("-".to_string(), String::new()),
         };
-        let line = format!("{:>11}  {name} {:<58} {state}", self.now, text());
-        self.trace.line(line.trim_end().to_string());
+        self.trace.line(format!("{:>11}  {name}  {state:<36}  {}", self.now, text()));
     }
 }

@@ -1,0 +1,63 @@
+//! Bugs that the simulator has shown, each as a story that shows it again.
+
+use crate::fate::DiskPart;
+use crate::story::Story;
+use rblk::replica::Replication;
+use rblk::replica::event::FrontResult;
+use rblk::wire::message::{DiskState, Refusal};
+
+/// The peer loses its cache, and the Primary its disk before it notices: a write that both had accepted is on the
+/// Primary's disk alone, and no flush may be answered by the peer's.
+#[test]
+fn a_primary_without_its_disk_takes_no_peer_that_may_have_forgotten() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.kill(1, true);
+    story.fail_next(0, DiskPart::Data);
+    story.begin_write(0, block + 4, 2);
+    story.until("the disk is given up", |story| story.state(0).disk == DiskState::Diskless);
+    story.start(1);
+    story.until("the peer is refused", |story| story.state(0).refusal.is_some());
+    assert_eq!(story.state(0).refusal.map(|refusal| refusal.1), Some(Refusal::DataLost));
+    story.kill(0, false);
+    story.start(0);
+    story.heal();
+    assert_eq!(story.promote(1, false), Ok(()));
+    assert_eq!(story.read(1, block, 2), FrontResult::Done);
+    story.ends_well();
+}
+
+/// Both disks fail, the second before it is on record as the data: what waits for that record is answered.
+#[test]
+fn nobody_waits_for_a_record_on_a_disk_that_failed() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.fail_next(0, DiskPart::Data);
+    story.fail_next(1, DiskPart::Flush);
+    let before = story.world.now;
+    assert_eq!(story.write(0, block, 2), FrontResult::IoError);
+    assert!(story.world.now - before < 100_000, "answered by what is known, not by a timeout");
+    assert_eq!(story.flush(0), FrontResult::IoError);
+    assert_eq!(story.state(1).disk, DiskState::Diskless);
+}
+
+/// A write fails on the source's disk when the target has all but the word that it has all.
+#[test]
+fn what_fails_while_a_resync_ends_is_copied_after_it() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    story.kill(1, false);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.start(1);
+    let source = |story: &Story| story.state(0).replication == Replication::SyncSource;
+    let copied = |story: &Story| source(story) && story.state(0).out_of_sync_bytes == 0;
+    story.until("all is copied", copied);
+    assert_eq!(story.state(1).disk, DiskState::Inconsistent);
+    story.fail_next(0, DiskPart::Data);
+    assert_eq!(story.write(0, block, 1), FrontResult::IoError);
+    story.heal();
+    assert_eq!(story.write(0, block, 1), FrontResult::Done);
+    story.ends_well();
+}
