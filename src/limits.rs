@@ -160,10 +160,25 @@ pub const DATA_BYTES_MAX: u64 = 1 << 50;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a configuration file: far above any sensible one, so that a wrong path (a disk) is not read in.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of the DRBD files that one `rblk import` reads, all together: far above any sensible configuration.
+pub const IMPORT_BYTES_MAX: u64 = 1 << 20;
+/// Files that one `rblk import` reads: a cluster with a file for each resource stays far below.
+pub const IMPORT_FILES_MAX: usize = 256;
+/// How deep files may include each other: DRBD's own use one level; a file that includes itself ends here.
+pub const IMPORT_INCLUDE_DEPTH_MAX: usize = 4;
+/// How deep sections may nest: DRBD has four levels. It bounds the stack of the parser.
+pub const IMPORT_NESTING_MAX: usize = 8;
+/// Words in one imported file: a resource has some hundred. It bounds the tree in memory.
+pub const IMPORT_WORDS_MAX: usize = 1 << 16;
+/// Bytes of a word: as long as a path can be, and longer than DRBD allows.
+pub const IMPORT_WORD_BYTES_MAX: usize = 4096;
 /// Bytes of one line on the control socket, either way.
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.
 pub const CONTROL_CLIENTS_MAX: usize = 32;
+/// Orders for the daemon's loop that may wait: each control client has one at most, and the rest are requests of the
+/// system to stop, of which one is as good as eight.
+pub const CONTROL_ORDERS_MAX: usize = CONTROL_CLIENTS_MAX + 8;
 /// NBD connections at once: above it the newest is turned away.
 pub const NBD_CLIENTS_MAX: usize = 16;
 /// Front requests that every NBD client may always have in flight; the rest of [`FRONT_REQUESTS_MAX`] is

@@ -246,6 +246,7 @@ fn every_verb_has_an_example_within_80_columns() {
         "wait",
         "config",
         "dump-meta",
+        "import",
         "demo",
     ];
     let help = |arguments: &[&str]| {
@@ -498,4 +499,40 @@ fn a_reader_that_leaves_early_is_no_error() {
     drop(reader);
     let output = command.stdout(writer).output().expect("runs");
     assert_done(&output);
+}
+
+#[test]
+fn import_prints_toml_on_stdout_and_everything_else_on_stderr() {
+    let place = Place::new(GOOD);
+    let file = |name: &str| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(name).display().to_string()
+    };
+    let output = place.rblk(&["import", &file("single-83.res")]);
+    assert_done(&output);
+    assert!(
+        stderr(&output).contains("single-83.res:10:5: note: `unplug-watermark 128`"),
+        "{}",
+        stderr(&output)
+    );
+    let output = place.rblk(&["import", &file("timeouts-84.res")]);
+    assert_done(&output);
+    let taken = Place::new(stdout(&output)).rblk(&["config", "db"]);
+    assert_done(&taken);
+    assert!(stdout(&taken).contains("peer-timeout-ms = 3000"), "{}", stdout(&taken));
+
+    let output = place.rblk(&["import", &file("drbd.conf"), "--resource", "a"]);
+    assert_done(&output);
+    assert!(stdout(&output).contains("dual-primary = true"), "{}", stdout(&output));
+
+    for (name, parts) in [
+        ("refused.res", &["7 things", "protocol A", "do:  "][..]),
+        ("unknown-option.res", &["unknown-option.res:3:5", "unknown option `protcol`", "protocol"]),
+        ("drbd.conf", &["--resource"]),
+        ("drbd.d", &["not a regular file"]),
+        ("absent.res", &["No such file"]),
+    ] {
+        let output = place.rblk(&["import", &file(name)]);
+        assert_fails(&output, 1, parts);
+        assert_eq!(stdout(&output), "");
+    }
 }

@@ -47,6 +47,12 @@ mod run;
 mod scenarios;
 #[path = "sim/scenarios_disks.rs"]
 mod scenarios_disks;
+#[path = "sim/scenarios_images.rs"]
+mod scenarios_images;
+#[path = "sim/scenarios_strangers.rs"]
+mod scenarios_strangers;
+#[path = "sim/scenarios_timing.rs"]
+mod scenarios_timing;
 #[path = "sim/shrink.rs"]
 mod shrink;
 #[path = "sim/story.rs"]

@@ -11,6 +11,7 @@ mod demo;
 mod demote;
 mod detach;
 mod dump_meta;
+mod import;
 mod progress;
 mod promote;
 mod render;
@@ -75,6 +76,7 @@ enum Verb {
     Wait(wait::Wait),
     Config(config::ShowConfig),
     DumpMeta(dump_meta::DumpMeta),
+    Import(import::Import),
     Demo(demo::Demo),
 }
 
@@ -106,6 +108,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Wait(verb) => verb.run(place),
         Verb::Config(verb) => verb.run(place),
         Verb::DumpMeta(verb) => verb.run(place),
+        Verb::Import(verb) => verb.run(place),
         Verb::Demo(verb) => verb.run(),
     };
     match result {

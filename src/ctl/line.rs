@@ -9,19 +9,59 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// One end of a control connection.
-pub(super) struct Lines {
-    stream: UnixStream,
-    /// Received and not yet returned; never more than one line's maximum and one read.
-    pending: Vec<u8>,
-}
-
 /// Bytes asked for with one read.
 const CHUNK_BYTES: usize = 4096;
 
+/// A line is longer than it may be: where the next one would start is unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLong;
+
+/// Lines out of bytes that arrive in pieces of any size. Knows no stream.
+#[derive(Debug, Default)]
+pub struct LineBuffer {
+    /// Received and not yet returned; never more than one line's maximum and one piece.
+    pending: Vec<u8>,
+}
+
+impl LineBuffer {
+    /// The next line without its line break; `None` if it is not complete.
+    ///
+    /// # Errors
+    /// It never will be: too much has come without a line break.
+    pub fn take_line(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
+        let end = self.pending.iter().position(|byte| *byte == b'\n');
+        if end.unwrap_or(self.pending.len()) > CONTROL_LINE_BYTES_MAX {
+            return Err(TooLong);
+        }
+        if let Some(end) = end {
+            let rest = self.pending.split_off(end + 1);
+            let mut line = std::mem::replace(&mut self.pending, rest);
+            line.pop();
+            return Ok(Some(line));
+        }
+        Ok(None)
+    }
+
+    /// More has come. To be called when [`LineBuffer::take_line`] has returned `None`.
+    pub fn add(&mut self, piece: &[u8]) {
+        self.pending.extend_from_slice(piece);
+    }
+
+    /// True if no part of a line is here.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+/// One end of a control connection.
+pub(super) struct Lines {
+    stream: UnixStream,
+    received: LineBuffer,
+}
+
 impl Lines {
     pub(super) fn new(stream: UnixStream) -> Lines {
-        Lines { stream, pending: Vec::new() }
+        Lines { stream, received: LineBuffer::default() }
     }
 
     /// The next line without its line break; `None` at the end of the stream.
@@ -31,15 +71,13 @@ impl Lines {
     pub(super) fn read(&mut self, limit: Duration) -> io::Result<Option<Vec<u8>>> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-                let rest = self.pending.split_off(end + 1);
-                let mut line = std::mem::replace(&mut self.pending, rest);
-                line.pop();
-                return Ok(Some(line));
-            }
-            if self.pending.len() > CONTROL_LINE_BYTES_MAX {
-                let text = format!("a line is longer than {CONTROL_LINE_BYTES_MAX} bytes");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            match self.received.take_line() {
+                Ok(Some(line)) => return Ok(Some(line)),
+                Ok(None) => {}
+                Err(TooLong) => {
+                    let text = format!("a line is longer than {CONTROL_LINE_BYTES_MAX} bytes");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -48,12 +86,12 @@ impl Lines {
             self.stream.set_read_timeout(Some(left))?;
             let mut chunk = [0; CHUNK_BYTES];
             match self.stream.read(&mut chunk) {
-                Ok(0) if self.pending.is_empty() => return Ok(None),
+                Ok(0) if self.received.is_empty() => return Ok(None),
                 Ok(0) => {
                     let text = "the connection ended within a line";
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
-                Ok(bytes) => self.pending.extend_from_slice(&chunk[..bytes]),
+                Ok(bytes) => self.received.add(&chunk[..bytes]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(io::Error::from(io::ErrorKind::TimedOut));

@@ -10,7 +10,7 @@
 //! may send several requests, one after the other.
 
 pub mod client;
-mod line;
+pub mod line;
 pub mod proto;
 pub mod server;
 pub mod status;

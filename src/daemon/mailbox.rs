@@ -1,13 +1,15 @@
 //! Orders from other threads to the loop: control clients and signals.
+//!
+//! An order is put in first and the loop woken after that; the loop looks for orders each time before it sleeps.
+//! `tests/loom` runs this file through all interleavings: no order is slept over, and whoever waits for an answer
+//! gets it or learns that none will come.
 
 use crate::ctl::proto::{Reply, Request};
 use crate::ctl::server::Handler;
 use crate::error::{Error, Kind};
 use crate::io::ring::Waker;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-
-/// Orders that may wait: one of each control client, and signals.
-const ORDERS_MAX: usize = crate::limits::CONTROL_CLIENTS_MAX + 8;
+use crate::limits::CONTROL_ORDERS_MAX;
+use crate::sync::{Receiver, SyncSender, sync_channel};
 
 /// Something for the loop to do.
 pub(super) enum Order {
@@ -27,16 +29,13 @@ pub(super) struct Mailbox {
 impl Mailbox {
     /// A mailbox whose sender wakes the loop.
     pub(super) fn new(waker: Waker) -> (Mailbox, Receiver<Order>) {
-        let (orders, receiver) = sync_channel(ORDERS_MAX);
+        let (orders, receiver) = sync_channel(CONTROL_ORDERS_MAX);
         (Mailbox { orders, waker }, receiver)
     }
 
     /// Hands an order to the loop. False if it is full or gone.
     pub(super) fn post(&self, order: Order) -> bool {
-        let posted = match self.orders.try_send(order) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        };
+        let posted = self.orders.try_send(order).is_ok();
         self.waker.wake();
         posted
     }

@@ -9,8 +9,8 @@ use crate::ctl::proto::{Reply, Request};
 use crate::error::{Error, Kind};
 use crate::front::News;
 use crate::replica::event::{Command, CommandError, CommandId, Input, Tick};
+use crate::sync::SyncSender;
 use crate::wire::message::{DiskState, Role};
-use std::sync::mpsc::SyncSender;
 
 /// Pause between two attempts to become Primary by ourselves, in milliseconds.
 const PROMOTE_RETRY_MS: u64 = 500;

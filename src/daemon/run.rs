@@ -28,9 +28,9 @@ use crate::meta::layout::Layout;
 use crate::replica::Replica;
 use crate::replica::event::{Buf, DiskResult, FrontOp, Input, OpId, Tick};
 use crate::replica::snapshot::{Connection, Replication};
+use crate::sync::{Receiver, sync_channel};
 use crate::wire::message::{DiskState, Role};
 use std::collections::VecDeque;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 /// The loop wakes at least this often, in milliseconds: a lost wakeup costs no more.
@@ -152,7 +152,7 @@ impl Daemon {
         }
         self.signals.close();
         // Control threads wait for answers that will not come: they must see the end before the server waits for them.
-        let (_, closed) = std::sync::mpsc::sync_channel(0);
+        let (_, closed) = sync_channel(0);
         drop(std::mem::replace(&mut self.mail, closed));
         self.orders.abandon();
         self.server = None;

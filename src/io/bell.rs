@@ -4,23 +4,20 @@
 //! Unlike the [`super::ring::Waker`], which belongs to the ring and wakes everybody, a bell belongs to
 //! one owner and completes that owner's token. Rings that come before the owner looks are one.
 
+use super::counter::Counter;
 use super::ring::{Completion, Ring, Token};
-use io_uring::{opcode, types};
-use rustix::event::{EventfdFlags, eventfd};
 use std::io::Result;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 
 /// The reactor's end.
 pub struct Bell {
-    counter: Arc<OwnedFd>,
+    counter: Counter,
     token: Token,
     armed: bool,
 }
 
 /// The other end; for any thread, and as many as wanted.
 #[derive(Clone)]
-pub struct Ringer(Arc<OwnedFd>);
+pub struct Ringer(Counter);
 
 impl Bell {
     /// A bell that completes `token`, armed.
@@ -28,8 +25,7 @@ impl Bell {
     /// # Errors
     /// No file descriptor is free.
     pub fn new(ring: &mut Ring, token: Token) -> Result<Bell> {
-        let counter = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let mut bell = Bell { counter, token, armed: false };
+        let mut bell = Bell { counter: Counter::to_poll()?, token, armed: false };
         bell.arm(ring);
         Ok(bell)
     }
@@ -44,9 +40,7 @@ impl Bell {
     pub fn on_completion(&mut self, ring: &mut Ring, done: Completion, again: bool) {
         assert!(done.token == self.token && self.armed, "not this bell");
         self.armed = false;
-        let mut count = [0; 8];
-        // Empty if the bell was cancelled.
-        let _ = rustix::io::read(&*self.counter, &mut count);
+        self.counter.take();
         if again && done.result >= 0 {
             self.arm(ring);
         }
@@ -65,24 +59,19 @@ impl Bell {
     }
 
     fn arm(&mut self, ring: &mut Ring) {
-        let fd = types::Fd(self.counter.as_raw_fd());
-        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
         self.armed = true;
-        // SAFETY: it names no memory, and the descriptor is at least submitted while `counter` is open:
-        // whoever drops an armed bell has ended its ring, or takes an answer about another file for its
-        // own at worst.
-        unsafe { ring.push(entry, self.token) };
+        ring.watch(&self.counter, self.token);
     }
 }
 
 impl Ringer {
     /// Completes the bell's token. Never blocks.
     pub fn ring(&self) {
-        while rustix::io::write(&*self.0, &1u64.to_ne_bytes()) == Err(rustix::io::Errno::INTR) {}
+        self.0.add();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::io::ring::Owner;

@@ -21,6 +21,7 @@ pub mod bell;
 pub mod buffer;
 pub mod client;
 pub mod clock;
+pub mod counter;
 pub mod disk;
 pub mod faults;
 pub mod net;

@@ -10,6 +10,7 @@
 //!              (only while the queue is full)               (reaped whole by `wait`)
 //! ```
 
+use super::counter::Counter;
 use super::faults::Verdict;
 pub use super::token::{Completion, Owner, Token};
 pub use super::waker::Waker;
@@ -42,7 +43,8 @@ pub struct Ring {
     broken: Option<Error>,
     files: Vec<bool>,
     buffers: u16,
-    waker: Waker,
+    /// Read by an operation that is always on the ring: its completion is the wakeup.
+    wake_counter: Counter,
     /// Where the kernel puts the event counter. Leaked if the kernel may still write to it at the end.
     wake_count: Option<Box<u64>>,
     woken: bool,
@@ -93,7 +95,7 @@ impl Ring {
             broken: None,
             files: vec![false; RING_FILES_MAX as usize],
             buffers: 0,
-            waker: Waker::new()?,
+            wake_counter: Counter::to_read()?,
             wake_count: Some(Box::new(0)),
             woken: false,
             thread: PhantomData,
@@ -140,6 +142,16 @@ impl Ring {
     /// Completes `token` with `-ETIME` after `time`, or with `-ECANCELED` when cancelled before.
     pub fn timeout(&mut self, time: Duration, token: Token) {
         self.hold_back(None, token, Some(time));
+    }
+
+    /// Completes `token` once as soon as `counter` is above zero.
+    pub fn watch(&mut self, counter: &Counter, token: Token) {
+        let fd = types::Fd(counter.raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
+        // SAFETY: it names no memory, and the descriptor is at least submitted while its owner keeps it open:
+        // whoever drops a counter that is watched has ended the ring, or takes an answer about another file for
+        // its own at worst.
+        unsafe { self.push(entry, token) };
     }
 
     /// Asks for an early end of the operation `token`. It completes all the same, as cancelled or as if
@@ -193,7 +205,7 @@ impl Ring {
 
     /// Wakes this ring from other threads.
     pub fn waker(&self) -> Waker {
-        self.waker.clone()
+        Waker::new(self.wake_counter.clone())
     }
 
     /// Operations pushed whose last completion has not come: the ring's own included.
@@ -337,7 +349,8 @@ impl Ring {
             return;
         };
         let start: *mut u64 = &raw mut **count;
-        let entry = opcode::Read::new(types::Fd(self.waker.raw_fd()), start.cast(), 8).build();
+        let entry =
+            opcode::Read::new(types::Fd(self.wake_counter.raw_fd()), start.cast(), 8).build();
         // SAFETY: `wake_count` is boxed and outlives the read, or is leaked; one read is armed at a time.
         unsafe { self.push(entry, Token::new(Owner::Ring, WAKE, 0)) };
     }

@@ -284,9 +284,14 @@ impl Replica {
         self.link.flushing = self.flush_as_sole();
     }
 
-    /// Starts the flush; false without a disk.
+    /// Starts the flush, or waits for an earlier one that a slow disk still has: a link that comes and goes, or a peer
+    /// that says the same again, must not queue one flush after the other. False without a disk.
     pub(super) fn flush_as_sole(&mut self) -> bool {
         let Some(conn) = self.link.conn().filter(|_| self.has_disk()) else { return false };
+        if self.ops.oldest(|owner| matches!(owner, Owner::FlushForSole(_))).is_some() {
+            self.link.flush_again = true;
+            return true;
+        }
         let op = self.begin_op(Owner::FlushForSole(conn));
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
@@ -296,6 +301,8 @@ impl Replica {
     pub(super) fn on_flush_for_sole(&mut self, conn: ConnId, ok: bool) {
         if !ok {
             self.disk_failed("a flush failed");
+        } else if std::mem::take(&mut self.link.flush_again) {
+            self.link.flushing = self.flush_as_sole();
         } else if self.link.conn() == Some(conn) {
             self.link.flushing = false;
             self.answer_disk_failed();

@@ -53,6 +53,8 @@ pub(super) struct Link {
     pub(super) got_ready: bool,
     /// The source's flush before it is ready is under way.
     pub(super) flushing: bool,
+    /// Another such flush is wanted when the one that is under way has ended: it may have begun too early.
+    pub(super) flush_again: bool,
     pub(super) exchange: Exchange,
     peer_role: Role,
     peer_disk: DiskState,
@@ -89,6 +91,7 @@ impl Link {
             verdict: None,
             got_ready: false,
             flushing: false,
+            flush_again: false,
             exchange: Exchange::default(),
             peer_role: Role::Secondary,
             peer_disk: DiskState::Diskless,
@@ -308,6 +311,7 @@ impl Link {
         self.phase = Phase::Down;
         self.said = None;
         self.verdict = None;
+        self.flush_again = false;
         self.peer_disk = DiskState::Diskless;
         self.peer_role = Role::Secondary;
         self.out = Credits::default();

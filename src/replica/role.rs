@@ -223,13 +223,17 @@ impl Replica {
                 Stage::Draining if !self.serves_clients() && !self.flusher.serves_clients() => {
                     self.drained();
                 }
+                // The disk failed meanwhile: there is nothing left to flush, and nothing to record.
+                Stage::Flushing if !self.has_disk() => self.sunk(),
                 Stage::Flushing if self.flusher.is_idle() && self.activity.unstable() == 0 => {
                     self.sink();
                 }
                 Stage::Sinking(after) if self.meta.is_durable(after) || !self.has_disk() => {
                     self.sunk();
                 }
-                Stage::LeavingFlush if self.flusher.is_idle() => self.record_leaving(),
+                Stage::LeavingFlush if self.flusher.is_idle() || !self.has_disk() => {
+                    self.record_leaving();
+                }
                 Stage::Leaving(after) if self.meta.is_durable(after) || !self.has_disk() => {
                     self.say_goodbye();
                 }

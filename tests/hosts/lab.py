@@ -416,7 +416,14 @@ class Lab:
 
     def compare(self):
         """The first byte in which the data areas differ is an error. Both nodes must be detached."""
-        size, step = self.data_bytes(), MIB
+        self._compare(self.data_bytes())
+
+    def compare_running(self):
+        """The same while both nodes run, in sync and without a request in flight."""
+        self._compare(self.volume_bytes())
+
+    def _compare(self, size):
+        step = MIB
         with open(self.a.disk, 'rb') as one, open(self.b.disk, 'rb') as two:
             for offset in range(0, size, step):
                 length = min(step, size - offset)

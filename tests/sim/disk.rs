@@ -7,7 +7,10 @@
 //! |---|---|---|
 //! | ended, not flushed | kept | each sector: the stable, the current, or a value between |
 //! | write in flight | landed whole or not | each sector landed or not, or lost |
-//! | metadata in flight | landed whole or not | torn at 512 bytes |
+//! | metadata in flight | landed whole or not | torn at 64 bytes |
+//!
+//! A flush that fails drops what it was to make stable, as a kernel does: a later flush of the same daemon succeeds and
+//! does not make that stable either.
 //!
 //! Two overlapping writes in flight on one disk have no defined end: the disk refuses them, as an oracle.
 
@@ -19,6 +22,7 @@ use rblk::span::Span;
 use std::collections::BTreeMap;
 
 /// What an operation does.
+#[derive(Clone)]
 pub(crate) enum Work {
     Read,
     /// A read that resync locked its span for.
@@ -33,6 +37,7 @@ pub(crate) enum Work {
 }
 
 /// A sector that a flush will make stable.
+#[derive(Clone)]
 pub(crate) struct Unflushed {
     at: usize,
     value: u32,
@@ -40,6 +45,7 @@ pub(crate) struct Unflushed {
 }
 
 /// An operation in flight.
+#[derive(Clone)]
 pub(crate) struct DataOp {
     pub(crate) span: Option<Span>,
     pub(crate) work: Work,
@@ -48,6 +54,7 @@ pub(crate) struct DataOp {
 }
 
 /// A disk.
+#[derive(Clone)]
 pub(crate) struct Disk {
     geometry: Geometry,
     pub(crate) current: Vec<u32>,
@@ -57,6 +64,8 @@ pub(crate) struct Disk {
     volatile: Vec<bool>,
     /// The write that is current and the one that is stable, by number: a flush never brings back an older one.
     stamps: Vec<[u64; 2]>,
+    /// Writes up to this one were dropped by a flush that failed.
+    dropped: u64,
     next_stamp: u64,
     /// Volatile sectors by dense block.
     loose: Vec<u8>,
@@ -76,6 +85,7 @@ impl Disk {
             between: current.clone(),
             volatile: vec![false; current.len()],
             stamps: vec![[0; 2]; current.len()],
+            dropped: 0,
             next_stamp: 1,
             loose: vec![0; geometry.dense_blocks()],
             current,
@@ -193,7 +203,7 @@ impl Disk {
             }
             (Work::Flush(sectors), _) => {
                 for Unflushed { at, value, stamp } in sectors {
-                    if stamp > self.stamps[at][1] {
+                    if stamp > self.stamps[at][1].max(self.dropped) {
                         self.stable[at] = value;
                         self.between[at] = value;
                         self.stamps[at][1] = stamp;
@@ -206,9 +216,13 @@ impl Disk {
         None
     }
 
-    /// An operation fails: a write has reached any of its sectors.
+    /// An operation fails: a write has reached any of its sectors, and what a flush was for is lost to flushes.
     pub(crate) fn fail(&mut self, op: u64, rng: &mut Rng) {
         let op = self.in_flight.remove(&op).expect("an operation in flight");
+        if let Work::Flush(sectors) = &op.work {
+            let newest = sectors.iter().map(|sector| sector.stamp).max();
+            self.dropped = self.dropped.max(newest.unwrap_or(0));
+        }
         if let (Work::Write { data, .. }, Some(span)) = (op.work, op.span) {
             self.write(span, data.as_deref(), false, || rng.chance(50));
         }
@@ -216,6 +230,7 @@ impl Disk {
 
     /// The daemon is gone; its writes land or not, and then no more.
     pub(crate) fn daemon_killed(&mut self, rng: &mut Rng) {
+        self.dropped = 0; // a disk that is opened again was looked after
         for (_, op) in std::mem::take(&mut self.in_flight) {
             if let (Work::Write { data, fua }, Some(span)) = (op.work, op.span)
                 && rng.chance(50)
@@ -228,6 +243,7 @@ impl Disk {
 
     /// The power is gone.
     pub(crate) fn power_cut(&mut self, rng: &mut Rng) {
+        self.dropped = 0;
         for (_, op) in std::mem::take(&mut self.in_flight) {
             if let (Work::Write { data, .. }, Some(span)) = (op.work, op.span) {
                 let share = rng.pick(&[0, 50, 100]);

@@ -1,7 +1,7 @@
 //! The metadata end of a disk: real blocks of 4 KiB, and what a restart would make of them.
 //!
 //! The view is kept decoded, by the production codecs, and follows every write. A power cut tears what is in flight
-//! at 512 bytes; the view is then read again from the blocks, as a daemon does at its start.
+//! at 64 bytes; the view is then read again from the blocks, as a daemon does at its start.
 
 use crate::rng::Rng;
 use rblk::limits::{EXTENT_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES, PAGE_BLOCKS};
@@ -13,16 +13,21 @@ use rblk::meta::superblock::Superblock;
 use rblk::replica::event::MetaBlock;
 use std::collections::BTreeMap;
 
+/// Finer than a sector: a superblock fits into one, and its two copies would never be needed.
+const TEAR_BYTES: usize = 64;
+
 type Block = Box<[u8; META_BLOCK_BYTES]>;
 type Bits = Box<[u8; PAGE_BIT_BYTES]>;
 
 /// What a block says.
+#[derive(Clone)]
 enum Content {
     Superblock(Superblock),
     Log { sequence: u64, extents: u64 },
     Page { page: u32, bits: Bits },
 }
 
+#[derive(Clone)]
 struct MetaWrite {
     address: u64,
     block: Block,
@@ -30,6 +35,7 @@ struct MetaWrite {
 }
 
 /// The metadata blocks and those in flight.
+#[derive(Clone)]
 pub(crate) struct MetaDisk {
     pub(crate) layout: Layout,
     owner: Owner,
@@ -222,10 +228,11 @@ impl MetaDisk {
         }
     }
 
-    /// `share` percent of the sectors of a write land.
+    /// `share` percent of a write lands.
     fn tear(&mut self, write: &MetaWrite, share: u64, rng: &mut Rng) {
         let old = self.blocks.get_mut(&write.address).expect("every block was written at create");
-        for (old, new) in old.chunks_exact_mut(512).zip(write.block.chunks_exact(512)) {
+        let torn = old.chunks_exact_mut(TEAR_BYTES).zip(write.block.chunks_exact(TEAR_BYTES));
+        for (old, new) in torn {
             if rng.chance(share) {
                 old.copy_from_slice(new);
             }
@@ -243,6 +250,19 @@ impl MetaDisk {
             }
         }
         Record { on_disk: &self.pages, in_flight: pages, logged }
+    }
+
+    /// A page of the bitmap rots.
+    pub(crate) fn rot(&mut self, page: u32) {
+        let address = self.layout.bitmap_page(page);
+        let block = self.blocks.get_mut(&address).expect("every block was written at create");
+        block[META_BLOCK_BYTES / 2] ^= 1;
+        self.read_again();
+    }
+
+    /// A superblock is being written.
+    pub(crate) fn writes_superblock(&self) -> bool {
+        self.in_flight.values().any(|write| matches!(write.content, Content::Superblock(_)))
     }
 
     /// Metadata writes in flight.

@@ -16,8 +16,8 @@ use rblk::meta::layout::Layout;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, OpId,
-    Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
+    OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -92,7 +92,7 @@ pub(crate) struct Node {
     pub(crate) leaving: bool,
     /// An operation of this disk fails, after some more of its kind.
     pub(crate) error_at: Option<(DiskPart, u64)>,
-    /// The next one never ends: for scenarios.
+    /// The next operation on its data never ends.
     pub(crate) hang_next: bool,
     /// The next one takes so long.
     pub(crate) delay_next: Option<u64>,
@@ -434,6 +434,10 @@ impl World {
             }
             Action::Reply { id, result } => self.replied(node, id, result),
             Action::Notify(notice) => {
+                // What is on its way while a disk fails comes out of turn.
+                let lawful = self.oracle.stranger || self.disk_failed;
+                let rude = matches!(notice, Notice::PeerBroken(_)) && !lawful;
+                assert!(!rude, "oracle manners: {node} says {notice:?}");
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
         }

@@ -8,6 +8,7 @@
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | told | each message: what it says of metadata is on disk |
+//! | manners | each fact: no node says of the other that it breaks the rules |
 //! | blame | each fact: a disk that was given no fault, and is only slow, is not given up |
 //!
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
@@ -54,6 +55,8 @@ pub(crate) struct Oracle {
     powerless_at: [u64; 2],
     /// Set by scenarios that split the lineage on purpose.
     pub(crate) split: bool,
+    /// Set by scenarios whose peer is made by hand and breaks the rules on purpose.
+    pub(crate) stranger: bool,
 }
 
 impl Oracle {
@@ -74,6 +77,7 @@ impl Oracle {
             fragile: None,
             powerless_at: [0; 2],
             split: false,
+            stranger: false,
         }
     }
 
@@ -259,6 +263,9 @@ impl World {
             }
             Message::ResyncEnd { current, .. } => sb.current == Some(*current) && !sb.peer_outdated,
             Message::ResyncEndAck => sb.consistent,
+            Message::Ready => sender
+                .snapshot()
+                .is_none_or(|state| state.disk != DiskState::Inconsistent || !sb.consistent),
             Message::DiskFailedAck { current } => {
                 sb.current == Some(*current) && sender.recorded_alone()
             }

@@ -95,7 +95,7 @@ impl Plan {
             peer_timeout_ms: rng.pick(&[500, 1000, 2000, 4000, 10_000]),
             disk_timeout_ms,
             fresh: rng.chance(25),
-            depth: rng.pick(&[1, 2, 4, 8, 16]),
+            depth: rng.pick(&[1, 2, 4, 8, 16, 40]), // the last is beyond the credits for reads
             ops: rng.pick(&[300, 1_000, 3_000]),
             last_ops: 20,
             think: rng.pick(&[200, 2_000, 20_000]),

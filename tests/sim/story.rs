@@ -74,11 +74,13 @@ impl Story {
     }
 
     pub(crate) fn connected(&self) -> bool {
-        let up = |node: usize| {
-            let state = self.world.nodes[node].snapshot();
-            state.is_some_and(|state| state.connection == Connection::Connected)
-        };
-        up(0) && up(1)
+        self.connected_at(0) && self.connected_at(1)
+    }
+
+    /// As the node sees it.
+    pub(crate) fn connected_at(&self, node: usize) -> bool {
+        let state = self.world.nodes[node].snapshot();
+        state.is_some_and(|state| state.connection == Connection::Connected)
     }
 
     /// Both are connected, equal and UpToDate.
@@ -171,15 +173,15 @@ impl Story {
         self.world.write_now(node, Story::span(block, blocks), false);
     }
 
+    /// Begins a read and does not wait.
+    pub(crate) fn begin_read(&mut self, node: usize, block: u64, blocks: u64) {
+        self.world.read_now(node, Story::span(block, blocks));
+    }
+
     /// Reads whole blocks; the register checker looks at the content.
     pub(crate) fn read(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
         self.begin_read(node, block, blocks);
         self.answered()
-    }
-
-    /// Begins a read and does not wait.
-    pub(crate) fn begin_read(&mut self, node: usize, block: u64, blocks: u64) {
-        self.world.read_now(node, Story::span(block, blocks));
     }
 
     pub(crate) fn flush(&mut self, node: usize) -> FrontResult {

@@ -89,8 +89,16 @@ pub(crate) fn repository() -> Vec<Source> {
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
-    const SKIPPED: [&str; 6] =
-        ["target", ".git", "Cargo.lock", "__pycache__", "corpus", "corpus-new"];
+    const SKIPPED: [&str; 8] = [
+        "target",
+        ".git",
+        "Cargo.lock",
+        "__pycache__",
+        "corpus",
+        "corpus-new",
+        "artifacts",
+        "soak",
+    ];
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };

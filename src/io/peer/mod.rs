@@ -23,6 +23,7 @@
 //! In each turn the driver gives it its completions, calls [`Link::poll`] until it returns `None`, and
 //! [`Link::flush`] before it waits.
 
+pub mod assembly;
 mod inbox;
 mod outbox;
 
@@ -32,7 +33,8 @@ use super::ring::{Completion, Owner, Token};
 use crate::limits::LINGER_MS;
 use crate::replica::event::Buf;
 use crate::wire::message::Message;
-use inbox::{Inbox, Next};
+use assembly::Next;
+use inbox::Inbox;
 use outbox::Outbox;
 use rustix::net::Shutdown;
 use std::mem::ManuallyDrop;
