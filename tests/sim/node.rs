@@ -332,6 +332,11 @@ impl World {
     pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
         let text = if self.trace.on { describe(&fact) } else { String::new() };
         let now = Tick(self.now);
+        match fact {
+            Fact::Connected { conn } => self.hears_begin(node, conn),
+            Fact::Disconnected { conn } => self.hears_end(node, conn),
+            _ => {}
+        }
         let target = &mut self.nodes[node];
         let mut replica = target.replica.take().expect("only a running node hears of anything");
         match fact {
