@@ -6,6 +6,7 @@
 //! | `RBLK_SIM_FIRST=N` | the first of them (default 1) |
 //! | `RBLK_SIM_SEED=N` | replay one seed with its trace, see `sim/trace.rs` |
 //! | `RBLK_SIM_CASE=FILE` | replay one case with its trace, see `sim/case.rs` |
+//! | `RBLK_SIM_SHRINK=0` | a failing seed is not shrunk |
 //! | `RBLK_SIM_ALL=1` | go on after a failure, and list all |
 //!
 //! A seed that fails is shrunk, and prints the oracle, the smaller case and the end of its trace. The small worlds

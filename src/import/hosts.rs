@@ -154,7 +154,7 @@ impl Gathered<'_> {
                 "a node without a disk: rblk has two nodes, and each has one",
                 "leave that node out of a copy of the file and import that",
             );
-        } else if !word.text.starts_with('/') {
+        } else if !word.text.starts_with('/') || word.text.contains(char::is_control) {
             let what = format!("`disk {}`: expected an absolute path", shorten(&word.text));
             return Err(Fault::new(word.at, what));
         }

@@ -32,9 +32,9 @@ impl Replica {
         self.link.is_up() && self.role == Role::Primary && self.disk == DiskState::Inconsistent
     }
 
-    /// The peer cannot have become Primary by itself yet, see `Link::may_serve_elsewhere`: it waits for twice the timeout
-    /// after it lost this node, and it had it when it answered what was sent then. A node that did not run for a while
-    /// has no lease, whatever is in its inbox.
+    /// The peer cannot have become Primary by itself yet, see `Link::may_serve_elsewhere`: it waits for twice the
+    /// timeout after it lost this node, and it had it when it answered what was sent then. A node that did not run for
+    /// a while has no lease, whatever is in its inbox.
     pub(super) fn has_lease(&self) -> bool {
         let limit = self.settings.peer_timeout_ms * 1000 * 3 / 2;
         self.link.is_up() && self.link.echoed_since(self.now) < limit

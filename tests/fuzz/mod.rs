@@ -9,6 +9,7 @@
 //! | `recovery` | a disk: both superblocks, log and bitmap, up to a node that starts from them |
 //! | `bitmaps` | the exchange of bitmaps with a peer that sends any pages |
 //! | `config` | a configuration file |
+//! | `import` | a configuration file of DRBD |
 //! | `control` | lines on the control socket, and arbitrary pieces of them |
 //! | `nbd` | a client of the NBD server: handshake, requests, payload |
 //! | `core` | a node whose peer says anything, on a disk that is slow, fails and forgets |
@@ -19,6 +20,7 @@ pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod core;
 pub(crate) mod frames;
+pub(crate) mod import;
 pub(crate) mod input;
 pub(crate) mod messages;
 pub(crate) mod nbd;
@@ -37,6 +39,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("recovery", recovery::run),
     ("bitmaps", bitmaps::run),
     ("config", config::run),
+    ("import", import::run),
     ("control", control::run),
     ("nbd", nbd::run),
     ("core", core::run),

@@ -37,7 +37,7 @@ fn nobody_waits_for_a_record_on_a_disk_that_failed() {
     story.fail_next(0, DiskPart::Data);
     story.fail_next(1, DiskPart::Flush);
     let before = story.world.now;
-    assert_eq!(story.write(0, block, 2), FrontResult::IoError);
+    assert_eq!(story.write_fua(0, block, 2), FrontResult::IoError);
     assert!(story.world.now - before < 100_000, "answered by what is known, not by a timeout");
     assert_eq!(story.flush(0), FrontResult::IoError);
     assert_eq!(story.state(1).disk, DiskState::Diskless);

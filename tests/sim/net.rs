@@ -155,8 +155,6 @@ impl World {
         if node == 0 && self.nodes[0].open != Some(conn) {
             return;
         }
-        self.nodes[node].expect_nothing();
-        self.nodes[node].open = Some(conn);
         self.tell(node, Fact::Connected { conn });
     }
 
@@ -196,14 +194,26 @@ impl World {
     }
 
     pub(crate) fn disconnected(&mut self, node: usize, conn: u64) {
-        if self.nodes[node].open == Some(conn) {
-            self.nodes[node].open = None;
-            self.nodes[node].expect_nothing();
-        }
         let known =
             self.net.conns.get(&conn).is_some_and(|c| c.life[node] == self.nodes[node].life);
         if known {
             self.tell(node, Fact::Disconnected { conn });
+        } else {
+            self.hears_end(node, conn);
+        }
+    }
+
+    /// A driver learns that a connection is up. One that is paused learns it later, after what came before.
+    pub(crate) fn hears_begin(&mut self, node: usize, conn: u64) {
+        self.nodes[node].expect_nothing();
+        self.nodes[node].open = Some(conn);
+    }
+
+    /// A driver learns that a connection has ended.
+    pub(crate) fn hears_end(&mut self, node: usize, conn: u64) {
+        if self.nodes[node].open == Some(conn) {
+            self.nodes[node].open = None;
+            self.nodes[node].expect_nothing();
         }
         if node == 0 {
             self.dial_soon();

@@ -196,11 +196,11 @@ impl Node {
         (self.disk.meta.version, life, core.map_or(0, |core| core.forgets()))
     }
 
-    /// The last columns of a trace line.
+    /// The columns of a trace line that say how the node is.
     pub(crate) fn columns(&self) -> String {
         let busy = (self.disk.in_flight.len(), self.disk.meta.pending());
         let Some(state) = self.snapshot() else {
-            return format!("---  ----  ----  --------      -  {}+{}", busy.0, busy.1);
+            return format!("---  ---- ---- --------      - {}+{}", busy.0, busy.1);
         };
         let role = if state.role == Role::Primary { "Pri" } else { "Sec" };
         let disk = format!("{:?}", state.disk);
@@ -215,7 +215,7 @@ impl Node {
         let base = if sb.base.is_some() { "*" } else { " " };
         let dirty = state.out_of_sync_bytes / 4096;
         let disk = &disk[..4];
-        format!("{role}  {disk}  {conn}  {generation:<8}{base} {dirty:>5}  {}+{}", busy.0, busy.1)
+        format!("{role}  {disk} {conn} {generation:<8}{base} {dirty:>5} {}+{}", busy.0, busy.1)
     }
 
     pub(crate) fn take_buffer(&mut self, data: Vec<u32>) -> Buf {
@@ -341,6 +341,11 @@ impl World {
     pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
         let text = if self.trace.on { describe(&fact) } else { String::new() };
         let now = Tick(self.now);
+        match fact {
+            Fact::Connected { conn } => self.hears_begin(node, conn),
+            Fact::Disconnected { conn } => self.hears_end(node, conn),
+            _ => {}
+        }
         let target = &mut self.nodes[node];
         let mut replica = target.replica.take().expect("only a running node hears of anything");
         match fact {

@@ -147,6 +147,9 @@ fn report(seed: u64, failure: &Failure) -> String {
     if again.as_ref() != Some(failure) {
         return format!("seed {seed} failed and then not so: the run is not deterministic");
     }
+    if number("RBLK_SIM_SHRINK") == Some(0) {
+        return format!("seed {seed}, event {}: {}", failure.step, failure.text);
+    }
     let shrunk = shrink(seed, &plan, failure, |seed, plan| one(seed, plan, silent()).failure);
     let last = one(shrunk.seed, &shrunk.plan, Trace::new(true, false));
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("seed-{seed}.toml"));

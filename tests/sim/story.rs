@@ -168,6 +168,12 @@ impl Story {
         self.answered()
     }
 
+    /// The same, and it stays on stable media.
+    pub(crate) fn write_fua(&mut self, node: usize, block: u64, blocks: u64) -> FrontResult {
+        self.world.write_now(node, Story::span(block, blocks), true);
+        self.answered()
+    }
+
     /// Begins a write and does not wait.
     pub(crate) fn begin_write(&mut self, node: usize, block: u64, blocks: u64) {
         self.world.write_now(node, Story::span(block, blocks), false);

@@ -1,16 +1,23 @@
 //! The trace: one line per event in fixed columns, and a hash over all of them.
 //!
 //! ```text
-//!     time us  n event                                    role disk  conn  gen      dirty  busy
-//!    12045310  0 Received WriteAck id 4101 Done           Pri  UpTo  Conn  9F21C6A0     12  3+2
+//!     time us  n  role disk conn gen       dirty busy  event
+//!    12045310  0  Pri  UpTo Conn 9F21C6A0*    12 3+2   Received 2 WriteAck id: 4101, Done
+//!    12045310  0  Pri  UpTo Conn 9F21C6A0*    12 3+2     answer 3 Done
+//!    12046002  1  ---  ---- ---- --------      - 0+0   ! dies, power: true, for 20000 us
+//!    12050000  -                                       all faults end
 //! ```
 //!
-//! - `n` is the node, `-` for the world; `!` in front of an event marks a fault.
-//! - role, disk (its first four letters) and connection are the core's, after the event; a dead node shows dashes.
+//! - `n` is the node, `-` for the world.
+//! - role, disk (its first four letters) and connection (`Down`, `Hi..` while greeting, `Conn`) are the core's, after
+//!   the event; a dead node shows dashes.
 //! - `gen` is the first half word of the current generation in the core's superblock, `*` if a base is tracked.
-//! - `dirty` counts marked blocks; `busy` counts data and metadata operations with the disk.
+//! - `dirty` counts marked blocks; `busy` counts operations on data and on metadata that are with the disk.
+//! - An event is what a core hears: `Request`, `DiskDone`, `MetaDone`, `Received CONNECTION MESSAGE`, `Connected`,
+//!   `Disconnected`, `Command`, `Timeout`. Indented above it stands what it did at once: `write`, `answer`, `reply`,
+//!   `notice`. `!` marks a fault.
 //!
-//! Lines are only made when a seed is replayed; the hash is always made, from the same facts.
+//! Lines are only made when a run is replayed; the hash is always made, from the same facts.
 
 use std::collections::VecDeque;
 

@@ -289,7 +289,6 @@ impl World {
             Some(node) => (node.to_string(), self.nodes[node].columns()),
             None => ("-".to_string(), String::new()),
         };
-        let line = format!("{:>11}  {name} {:<58} {state}", self.now, text());
-        self.trace.line(line.trim_end().to_string());
+        self.trace.line(format!("{:>11}  {name}  {state:<36}  {}", self.now, text()));
     }
 }

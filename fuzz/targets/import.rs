@@ -1,0 +1,5 @@
+//! See `tests/fuzz/import.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rblk_fuzz::run("import", bytes));
