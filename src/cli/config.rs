@@ -13,6 +13,10 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   peer-timeout-ms = 4000     # silence that makes the peer lost, 500 to 25000
   disk-timeout-ms = 30000    # silence that fails the disk, 1000 to 600000
 
+  [handlers]                 # commands at an event: docs/handlers.md
+  split-brain = \"/usr/local/sbin/mail-admin.sh\"
+  timeout-s = 60             # a command that takes longer is ended, 1 to 3600
+
   [[node]]
   name = \"docker1\"           # the host name
   address = \"192.168.1.1:7790\"

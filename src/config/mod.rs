@@ -20,10 +20,12 @@
 //! disk = "/dev/docker/swarm"
 //! ```
 
+mod handlers;
 mod parse;
 mod section;
 mod value;
 
+pub use handlers::{HandlerKind, Handlers};
 pub use value::{Address, Name};
 
 use crate::error::{Error, Kind, Result};
@@ -70,6 +72,8 @@ pub struct Config {
     pub peer_timeout_ms: u64,
     /// Silence of the local disk that fails it, in milliseconds.
     pub disk_timeout_ms: u64,
+    /// Commands that run at an event.
+    pub handlers: Handlers,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
     pub nodes: [Node; 2],
 }
@@ -83,6 +87,7 @@ impl Config {
             on_peer_lost: OnPeerLost::Continue,
             peer_timeout_ms: PEER_TIMEOUT_MS_DEFAULT,
             disk_timeout_ms: DISK_TIMEOUT_MS_DEFAULT,
+            handlers: Handlers::none(),
             nodes,
         }
     }

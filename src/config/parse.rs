@@ -2,7 +2,7 @@
 //! expected.
 
 use super::section::{Found, Section, Source, shorten};
-use super::{Address, Config, Name, Node, OnPeerLost};
+use super::{Address, Config, Handlers, Name, Node, OnPeerLost, handlers};
 use crate::error::{Error, Result};
 use crate::limits::{
     DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
@@ -29,6 +29,7 @@ const ON_PEER_LOST_LATER: [&str; 4] = ["suspend", "prefer", "fence", "witness"];
 #[derive(Serialize)]
 pub(super) struct Effective<'a> {
     resource: Resource<'a>,
+    handlers: &'a Handlers,
     node: &'a [Node; 2],
 }
 
@@ -54,6 +55,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 peer_timeout_ms: config.peer_timeout_ms,
                 disk_timeout_ms: config.disk_timeout_ms,
             },
+            handlers: &config.handlers,
             node: &config.nodes,
         }
     }
@@ -76,7 +78,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
     let root = Section::new(source, "the file", document.get_ref(), 0..0);
-    root.only(&["resource", "node"])?;
+    root.only(&["resource", "handlers", "node"])?;
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
@@ -84,6 +86,8 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     check_available(source, &resource)?;
     resource.only(&RESOURCE)?;
     let name = resource_name(source, &resource, expected)?;
+    let commands = root.table("handlers", "[handlers]")?;
+    let commands = commands.map(|section| handlers::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
     let mut config = Config::default_for(name, nodes);
     if let Some(found) = resource.boolean("promote-at-start")? {
@@ -101,6 +105,9 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     }
     if let Some(found) = resource.string("on-peer-lost", "\"continue\"")? {
         config.on_peer_lost = on_peer_lost(source, &found)?;
+    }
+    if let Some(commands) = commands {
+        config.handlers = commands;
     }
     Ok(config)
 }

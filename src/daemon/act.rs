@@ -76,6 +76,7 @@ impl Daemon {
                     self.io.pool.release(buf);
                 }
             }
+            Action::AskConsent => self.ask_consent(),
             Action::Reply { id, result } => self.on_reply(id, result),
             Action::Notify(notice) => self.on_notice(notice),
         }
@@ -128,6 +129,7 @@ impl Daemon {
     }
 
     fn on_notice(&mut self, notice: Notice) {
+        self.run_handlers(&notice);
         match notice {
             Notice::Role(role) => tracing::info!("this node is {role:?}"),
             Notice::State => self.log_state(),

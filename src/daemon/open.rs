@@ -3,7 +3,7 @@
 //! Nothing is written but in one case: an activity log that cannot be relied on. Then every bit is set on disk first,
 //! and a fresh log is written after that; a power cut in between leaves the log as unreliable as it was.
 
-use crate::config::Config;
+use crate::config::{Config, HandlerKind};
 use crate::error::{Error, Kind, Result};
 use crate::io::disk::{Backing, OpenMode};
 use crate::limits::{AL_SLOTS, META_BLOCK_BYTES};
@@ -94,6 +94,7 @@ fn start_of(
             peer_timeout_ms: config.peer_timeout_ms,
             disk_timeout_ms: config.disk_timeout_ms,
             al_slots: AL_SLOTS,
+            ask_consent: config.handlers.command(HandlerKind::BeforeResyncTarget).is_some(),
         },
     })
 }

@@ -9,6 +9,7 @@
 //! One thread does all of it. What comes in from other threads comes through the mailbox.
 
 use super::act::{META, ReadBuffers};
+use super::handlers::Events;
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
@@ -18,6 +19,7 @@ use crate::ctl::server::Server;
 use crate::ctl::status::Resource;
 use crate::error::{Error, Kind, Result};
 use crate::front::{Front, FrontRequest};
+use crate::handlers::Handlers;
 use crate::io::Io;
 use crate::io::clock::Clock;
 use crate::io::disk::Disk;
@@ -58,6 +60,8 @@ pub(super) struct Daemon {
     pub(super) orders: Orders,
     pub(super) mail: Receiver<Order>,
     pub(super) logged: Option<LoggedState>,
+    pub(super) handlers: Handlers,
+    pub(super) events: Events,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
     signals: signal_hook::iterator::Handle,
@@ -83,6 +87,8 @@ impl Daemon {
         let server;
         let (mailbox, mail) = Mailbox::new(io.ring.waker());
         server = Server::start(&options.run_dir, &name, Box::new(mailbox.clone()))?;
+        // Before memory is locked and a disk is open: of those it must have nothing.
+        let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
         device::check(&options)?;
         let opened = open::open(&options.config, options.node)?;
         let orphan = device::orphan(&options)?;
@@ -120,6 +126,8 @@ impl Daemon {
             reads: ReadBuffers::default(),
             mail,
             logged: None,
+            handlers,
+            events: Events::default(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
             signals,
@@ -169,6 +177,7 @@ impl Daemon {
             self.on_completion(done);
         }
         self.take_orders();
+        self.take_answers();
         let now = self.clock.now();
         if self.replica.next_timeout().is_some_and(|at| at <= now) {
             self.feed(Input::Timeout);

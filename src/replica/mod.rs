@@ -26,6 +26,7 @@ mod activity;
 mod admission;
 mod alone;
 mod clock;
+mod consent;
 mod dirty;
 mod durable;
 pub mod event;
@@ -54,6 +55,7 @@ use crate::meta::superblock::{GenerationId, NodeId, Superblock};
 use crate::wire::message::{DiskState, Message, Role, State};
 use activity::ActivityLog;
 use alone::Alone;
+use consent::Consent;
 use dirty::Dirty;
 use durable::{MetaQueue, Step};
 use event::{Action, Buf, Command, CommandId, ConnId, Input, MetaSeq, Notice, OpId, Payload, Tick};
@@ -78,6 +80,8 @@ pub struct Settings {
     pub disk_timeout_ms: u64,
     /// Slots of the activity log that are used, at most [`AL_SLOTS`]; the simulator makes do with a few.
     pub al_slots: usize,
+    /// Ask ([`event::Action::AskConsent`]) before a resync overwrites data of this node that is consistent.
+    pub ask_consent: bool,
 }
 
 /// What the core starts from.
@@ -137,6 +141,7 @@ pub struct Replica {
     resync: Resync,
     role_change: RoleChange,
     orders: Orders,
+    consent: Consent,
     watermark: Watermark,
     actions: VecDeque<Action>,
     next_tick: Option<Tick>,
@@ -203,6 +208,7 @@ impl Replica {
             resync: Resync::new(),
             role_change: RoleChange::default(),
             orders: Orders::default(),
+            consent: Consent::default(),
             watermark: Watermark::default(),
             actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
             next_tick: None,
@@ -272,6 +278,7 @@ impl Replica {
             }
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Consent { yes } => self.on_consent(yes),
             Input::DeviceStops => self.role_change.device_stops(),
             Input::Timeout => self.on_timeout(),
         }

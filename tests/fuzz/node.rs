@@ -463,6 +463,7 @@ impl Node {
             Action::Notify(Notice::PeerBroken(_) | Notice::Refused { .. }) => {
                 self.step.blamed = true;
             }
+            Action::AskConsent => panic!("it is not to ask"),
             Action::Notify(_) => {}
         }
     }
@@ -602,7 +603,12 @@ fn replica_of(
         block_bytes: 512,
         discard,
         entropy: entropy.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
-        settings: Settings { peer_timeout_ms: 4_000, disk_timeout_ms: 30_000, al_slots: AL_SLOTS },
+        settings: Settings {
+            peer_timeout_ms: 4_000,
+            disk_timeout_ms: 30_000,
+            al_slots: AL_SLOTS,
+            ask_consent: false,
+        },
     })
 }
 

@@ -167,7 +167,12 @@ fn start(disk: &Disk) {
         block_bytes: 512,
         discard: true,
         entropy: 1,
-        settings: Settings { peer_timeout_ms: 4_000, disk_timeout_ms: 30_000, al_slots: AL_SLOTS },
+        settings: Settings {
+            peer_timeout_ms: 4_000,
+            disk_timeout_ms: 30_000,
+            al_slots: AL_SLOTS,
+            ask_consent: false,
+        },
     });
     let mut lost = 0;
     for page in 0..replica.pages() {

@@ -1,0 +1,120 @@
+//! From what the core tells to the commands that an operator wants to run then, and back.
+
+use super::run::Daemon;
+use super::status::refusal_text;
+use crate::config::HandlerKind;
+use crate::ctl::status::{ConnectionState, Host};
+use crate::handlers::{Answer, Environment};
+use crate::replica::event::{Input, Notice};
+use crate::replica::snapshot::Connection;
+use crate::wire::message::{DiskState, Refusal};
+
+/// Where handlers find their programs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What was told before, and matters for what is told next.
+#[derive(Default)]
+pub(super) struct Events {
+    /// The resync that runs, or ran last, copies to this node.
+    target: bool,
+    /// The split brain that was told, until the nodes are connected again.
+    told: Option<Refusal>,
+}
+
+impl Daemon {
+    /// Runs what is configured for a notice.
+    pub(super) fn run_handlers(&mut self, notice: &Notice) {
+        match *notice {
+            Notice::Refused {
+                reason: reason @ (Refusal::SplitBrain | Refusal::TwoPrimaries),
+                ..
+            } => {
+                // Two Primaries meet again and again: once is enough.
+                if self.events.told.replace(reason) != Some(reason) {
+                    let name = self.options.config.name.as_str();
+                    self.run_handler(HandlerKind::SplitBrain, &refusal_text(reason, name));
+                }
+            }
+            Notice::State if self.replica.connection() == Connection::Connected => {
+                self.events.told = None;
+            }
+            Notice::DiskFailed(why) if self.replica.disk() <= DiskState::Failed => {
+                self.run_handler(HandlerKind::LocalIoError, why);
+            }
+            Notice::ResyncStarted { source, .. } => self.events.target = !source,
+            Notice::ResyncDone if self.events.target => {
+                self.run_handler(HandlerKind::AfterResyncTarget, "the resync is done");
+            }
+            _ => {}
+        }
+    }
+
+    /// The core waits for an answer.
+    pub(super) fn ask_consent(&mut self) {
+        let why = "a resync is about to overwrite this node's data";
+        assert!(
+            self.run_handler(HandlerKind::BeforeResyncTarget, why),
+            "the core asks only if there is a handler"
+        );
+    }
+
+    /// Tells the core what it waits for.
+    pub(super) fn take_answers(&mut self) {
+        while let Some(Answer { kind, ended }) = self.handlers.poll() {
+            if kind == HandlerKind::BeforeResyncTarget {
+                let yes = ended.exit_code() == Some(0);
+                if !yes {
+                    tracing::error!(
+                        "this node stands alone: before-resync-target did not allow the resync ({ended})"
+                    );
+                }
+                self.feed(Input::Consent { yes });
+            }
+        }
+    }
+
+    fn run_handler(&mut self, kind: HandlerKind, reason: &str) -> bool {
+        let environment = self.environment(kind, reason);
+        self.handlers.run(kind, environment)
+    }
+
+    /// What a handler may rely on: docs/handlers.md.
+    fn environment(&self, kind: HandlerKind, reason: &str) -> Environment {
+        let config = &self.options.config;
+        let (me, peer) = (config.node(self.options.node), config.peer_of(self.options.node));
+        let minor = self.front.as_ref().and_then(|front| front.minor()).unwrap_or(0);
+        let connection = match self.replica.connection() {
+            Connection::Connected => ConnectionState::Connected,
+            Connection::StandAlone => ConnectionState::StandAlone,
+            Connection::Connecting | Connection::Greeting => ConnectionState::Connecting,
+        };
+        let own = Host::from(&me.address);
+        let other = Host::from(&peer.address);
+        let [first, second] = &config.nodes;
+        let facts = [
+            ("PATH", PATH.to_owned()),
+            ("HOME", "/".to_owned()),
+            ("DRBD_RESOURCE", config.name.to_string()),
+            ("DRBD_VOLUME", "0".to_owned()),
+            ("DRBD_MINOR", minor.to_string()),
+            ("DRBD_BACKING_DEV", me.disk.display().to_string()),
+            ("DRBD_CSTATE", connection.to_string()),
+            ("DRBD_NODE_ID", self.options.node.0.to_string()),
+            ("DRBD_NODE_ID_0", first.name.to_string()),
+            ("DRBD_NODE_ID_1", second.name.to_string()),
+            ("DRBD_MY_ADDRESS", own.address),
+            ("DRBD_MY_AF", own.family),
+            ("DRBD_PEER", peer.name.to_string()),
+            ("DRBD_PEERS", peer.name.to_string()),
+            ("DRBD_PEER_NODE_ID", (1 - self.options.node.0).to_string()),
+            ("DRBD_PEER_ADDRESS", other.address),
+            ("DRBD_PEER_AF", other.family),
+            ("RBLK_EVENT", kind.name().to_owned()),
+            ("RBLK_RESOURCE", config.name.to_string()),
+            ("RBLK_NODE", me.name.to_string()),
+            ("RBLK_PEER", peer.name.to_string()),
+            ("RBLK_REASON", reason.to_owned()),
+        ];
+        facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
