@@ -6,8 +6,8 @@
 #   after-resync-target = "/usr/local/lib/rblk/lvm-snapshot.sh"
 #
 # The disk of the resource must be a logical volume, and its volume group must have room: a snapshot of 20 % of the
-# volume's size (or `SNAPSHOT_PERCENT=50 /usr/...` in the configuration) holds that much of changes; a snapshot that is full is lost, the resync goes on. A thin
-# volume needs no size.
+# volume's size (or `SNAPSHOT_PERCENT=50 /usr/...` in the configuration) holds that much of changes; one that is full
+# is lost, and the resync goes on. A thin volume needs no size.
 #
 # Before: without a snapshot there is no resync (the script fails, which forbids it). A snapshot that is there already
 # is kept: it is older, and of data that was consistent. After: the snapshot is removed. Until then the data as it was
@@ -17,7 +17,8 @@ set -eu
 disk=$DRBD_BACKING_DEV
 percent=${SNAPSHOT_PERCENT:-20}
 
-if ! volume=$(lvs --noheadings --options vg_name,lv_name,lv_size,segtype --units b --nosuffix --separator ' ' "$disk"); then
+fields=vg_name,lv_name,lv_size,segtype
+if ! volume=$(lvs --noheadings --options "$fields" --units b --nosuffix --separator ' ' "$disk"); then
     echo "$disk is not a logical volume: there can be no snapshot of it" >&2
     exit 1
 fi
