@@ -25,6 +25,7 @@
 mod activity;
 mod admission;
 mod alone;
+pub mod authority;
 mod clock;
 mod dirty;
 mod durable;
@@ -54,6 +55,7 @@ use crate::meta::superblock::{GenerationId, NodeId, Superblock};
 use crate::wire::message::{DiskState, Message, Role, State};
 use activity::ActivityLog;
 use alone::Alone;
+use authority::{OnPeerLost, Separation};
 use dirty::Dirty;
 use durable::{MetaQueue, Step};
 use event::{Action, Buf, Command, CommandId, ConnId, Input, MetaSeq, Notice, OpId, Payload, Tick};
@@ -78,6 +80,10 @@ pub struct Settings {
     pub disk_timeout_ms: u64,
     /// Slots of the activity log that are used, at most [`AL_SLOTS`]; the simulator makes do with a few.
     pub al_slots: usize,
+    /// What this node may do as Primary when it has lost its peer.
+    pub on_peer_lost: OnPeerLost,
+    /// It waits this long for the peer to come back before that, in milliseconds.
+    pub ride_through_ms: u64,
 }
 
 /// What the core starts from.
@@ -134,6 +140,7 @@ pub struct Replica {
     meta: MetaQueue,
     flusher: Flusher,
     alone: Alone,
+    separation: Separation,
     resync: Resync,
     role_change: RoleChange,
     orders: Orders,
@@ -200,6 +207,7 @@ impl Replica {
             meta: MetaQueue::new(),
             flusher: Flusher::default(),
             alone: Alone::default(),
+            separation: Separation::default(),
             resync: Resync::new(),
             role_change: RoleChange::default(),
             orders: Orders::default(),
@@ -272,7 +280,11 @@ impl Replica {
             }
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::Command { id, command } => self.on_command(id, command),
-            Input::DeviceStops => self.role_change.device_stops(),
+            Input::Fenced { id, confirmed } => self.on_fenced(id, confirmed),
+            Input::DeviceStops => {
+                self.role_change.device_stops();
+                self.refuse_if_denied();
+            }
             Input::Timeout => self.on_timeout(),
         }
         self.step();

@@ -51,6 +51,12 @@ pub enum Suspended {
     Greeting,
     /// The newest data is at the peer, which is away.
     NoData,
+    /// The peer was lost a moment ago, and may be back soon.
+    RideThrough,
+    /// The peer is being fenced.
+    Fencing,
+    /// The peer is lost, and this node may not go on without it.
+    NotAllowed,
 }
 
 /// A node at one moment.
@@ -189,6 +195,8 @@ impl Replica {
             Suspended::No
         } else if self.disk != DiskState::UpToDate {
             Suspended::NoData
+        } else if let Some(why) = self.suspension() {
+            why
         } else if self.may_write_alone() {
             Suspended::No
         } else {

@@ -9,6 +9,7 @@ use rblk::meta::records::{AlTransaction, decode_page};
 use rblk::meta::recovery::{self, RawBlock};
 use rblk::meta::superblock::{GenerationId, NodeId, Superblock};
 use rblk::replica::event::{Action, Input as Fact, Tick};
+use rblk::replica::authority::OnPeerLost;
 use rblk::replica::{Replica, Settings, Start};
 use rblk::wire::message::DiskState;
 use std::collections::BTreeMap;
@@ -167,7 +168,13 @@ fn start(disk: &Disk) {
         block_bytes: 512,
         discard: true,
         entropy: 1,
-        settings: Settings { peer_timeout_ms: 4_000, disk_timeout_ms: 30_000, al_slots: AL_SLOTS },
+        settings: Settings {
+            peer_timeout_ms: 4_000,
+            disk_timeout_ms: 30_000,
+            al_slots: AL_SLOTS,
+            on_peer_lost: OnPeerLost::Continue,
+            ride_through_ms: 0,
+        },
     });
     let mut lost = 0;
     for page in 0..replica.pages() {
