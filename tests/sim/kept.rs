@@ -106,3 +106,24 @@ fn a_flush_that_only_a_resync_target_has_done_is_done_again() {
     story.heal();
     story.ends_well();
 }
+
+/// The power goes while the second copy of the superblock is written, and again at the next start: the copy that is
+/// still whole is not the first to be written.
+#[test]
+fn power_cuts_in_a_row_do_not_take_both_copies_of_the_superblock() {
+    let mut story = Story::with_primary();
+    story.kill(1, true);
+    for turn in 0..100 {
+        story.start(1);
+        let sequence = |story: &Story| story.world.nodes[1].disk.meta.superblock.sequence;
+        let writes = |story: &Story| story.world.nodes[1].disk.meta.writes_superblock();
+        let before = sequence(&story);
+        story.until("a copy is being written", writes);
+        if turn % 2 == 0 {
+            story.until("the other is being written", |story| sequence(story) > before);
+        }
+        story.kill(1, true);
+    }
+    story.start(1);
+    story.ends_well();
+}

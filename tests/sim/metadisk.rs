@@ -154,7 +154,7 @@ impl MetaDisk {
 
     fn read_again(&mut self) {
         self.version += 1;
-        self.superblock = recovery::superblock(&self.layout, self.owner, |at| self.read(at))
+        (self.superblock, _) = recovery::superblock(&self.layout, self.owner, |at| self.read(at))
             .expect("oracle metadata: no power cut takes both copies of the superblock");
         let log = recovery::activity_log(&self.layout, self.owner, |at| self.read(at));
         match log {

@@ -258,7 +258,10 @@ impl World {
         let sb = &self.nodes[by].disk.meta.superblock;
         if let (Some(base), Some(current), true) = (sb.base, sb.current, recorded) {
             let child = *self.oracle.solo.entry(base.0).or_insert(current.0);
-            assert!(child == current.0 || self.oracle.split, "oracle lineage: both nodes went on alone from {base:?}");
+            assert!(
+                child == current.0 || self.oracle.split,
+                "oracle lineage: both nodes went on alone from {base:?}"
+            );
         }
     }
 
