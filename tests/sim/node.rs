@@ -299,11 +299,13 @@ impl World {
         let meta = &mut target.disk.meta;
         let owner = meta.superblock.owner();
         let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
-        let superblock = found.expect("oracle metadata: a superblock is found at start");
+        let (superblock, stale_copy) =
+            found.expect("oracle metadata: a superblock is found at start");
         let activity = meta.recover_log();
         let start = Start {
             layout: meta.layout,
             superblock,
+            stale_copy,
             peer: NodeId(1 - node as u8),
             activity,
             block_bytes: 512,
