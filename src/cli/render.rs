@@ -38,6 +38,9 @@ pub(super) fn resource(resource: &Resource) -> String {
     for why in &resource.rblk.why.not_connected {
         let _ = write!(out, "\n  not connected: {why}");
     }
+    for why in &resource.rblk.why.suspended {
+        let _ = write!(out, "\n  writes wait: {why}");
+    }
     for why in &resource.rblk.why.full_resync {
         let _ = write!(out, "\n  copies everything: {why}");
     }
@@ -108,6 +111,7 @@ mod tests {
     fn a_resync_reads_as_documented() {
         let mut status = sample();
         status.rblk.why.not_connected.clear();
+        status.rblk.why.suspended.clear();
         status.rblk.why.not_promotable.clear();
         status.rblk.why.full_resync.clear();
         status.rblk.faults = None;

@@ -4,9 +4,9 @@ use super::run::Daemon;
 use super::status::refusal_text;
 use crate::config::HandlerKind;
 use crate::ctl::status::{ConnectionState, Host};
-use crate::handlers::{Answer, Environment};
-use crate::replica::event::{Input, Notice};
-use crate::replica::snapshot::Connection;
+use crate::handlers::{Answer, Ended, Environment, Fence};
+use crate::replica::event::{FenceId, Input, Notice};
+use crate::replica::snapshot::{Connection, Replication};
 use crate::wire::message::{DiskState, Refusal};
 
 /// Where handlers find their programs.
@@ -19,6 +19,8 @@ pub(super) struct Events {
     target: bool,
     /// The split brain that was told, until the nodes are connected again.
     told: Option<Refusal>,
+    /// The peer was fenced, and has not got all data again since.
+    fenced: bool,
 }
 
 impl Daemon {
@@ -37,6 +39,7 @@ impl Daemon {
             }
             Notice::State if self.replica.connection() == Connection::Connected => {
                 self.events.told = None;
+                self.lift_fence();
             }
             Notice::DiskFailed(why) if self.replica.disk() <= DiskState::Failed => {
                 self.run_handler(HandlerKind::LocalIoError, why);
@@ -45,7 +48,25 @@ impl Daemon {
             Notice::ResyncDone if self.events.target => {
                 self.run_handler(HandlerKind::AfterResyncTarget, "the resync is done");
             }
+            // Also if this daemon has fenced nobody: the one before it may have.
+            Notice::ResyncDone => {
+                self.events.fenced = false;
+                self.run_handler(HandlerKind::UnfencePeer, "the resync of the peer is done");
+            }
             _ => {}
+        }
+    }
+
+    /// A peer that was fenced may be connected again and have missed nothing.
+    fn lift_fence(&mut self) {
+        if !self.events.fenced {
+            return;
+        }
+        let snapshot = self.replica.snapshot();
+        let whole = snapshot.peer_disk == Some(DiskState::UpToDate);
+        if whole && snapshot.replication == Replication::Established {
+            self.events.fenced = false;
+            self.run_handler(HandlerKind::UnfencePeer, "the peer is back and has all data");
         }
     }
 
@@ -53,14 +74,39 @@ impl Daemon {
     pub(super) fn ask_consent(&mut self) {
         let why = "a resync is about to overwrite this node's data";
         assert!(
-            self.run_handler(HandlerKind::BeforeResyncTarget, why),
+            self.run_with(HandlerKind::BeforeResyncTarget, 0, why),
             "the core asks only if there is a handler"
         );
     }
 
+    /// The core waits for the peer to be out of it.
+    pub(super) fn fence_peer(&mut self, id: FenceId) {
+        let why = "the peer is lost, and must not go on";
+        assert!(
+            self.run_with(HandlerKind::FencePeer, id.0, why),
+            "on-peer-lost = \"fence\" needs a handler"
+        );
+    }
+
+    fn fence_has_ended(&mut self, id: FenceId, ended: &Ended) {
+        let fence = Fence::of(ended);
+        let confirmed = fence.confirms(self.replica.disk() == DiskState::UpToDate);
+        self.events.fenced |= confirmed;
+        let said = fence.text();
+        if confirmed {
+            tracing::warn!("the peer is fenced: {said}");
+        } else {
+            tracing::error!("the peer is not known to be fenced: {said} ({ended})");
+        }
+        self.feed(Input::Fenced { id, confirmed });
+    }
+
     /// Tells the core what it waits for.
     pub(super) fn take_answers(&mut self) {
-        while let Some(Answer { kind, ended }) = self.handlers.poll() {
+        while let Some(Answer { kind, token, ended }) = self.handlers.poll() {
+            if kind == HandlerKind::FencePeer {
+                self.fence_has_ended(FenceId(token), &ended);
+            }
             if kind == HandlerKind::BeforeResyncTarget {
                 let yes = ended.exit_code() == Some(0);
                 if !yes {
@@ -73,9 +119,14 @@ impl Daemon {
         }
     }
 
-    fn run_handler(&mut self, kind: HandlerKind, reason: &str) -> bool {
+    /// One whose end nobody waits for.
+    fn run_handler(&mut self, kind: HandlerKind, reason: &str) {
+        self.run_with(kind, 0, reason);
+    }
+
+    fn run_with(&mut self, kind: HandlerKind, token: u64, reason: &str) -> bool {
         let environment = self.environment(kind, reason);
-        self.handlers.run(kind, environment)
+        self.handlers.run(kind, token, environment)
     }
 
     /// What a handler may rely on: docs/handlers.md.

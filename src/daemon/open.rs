@@ -3,7 +3,7 @@
 //! Nothing is written but in one case: an activity log that cannot be relied on. Then every bit is set on disk first,
 //! and a fresh log is written after that; a power cut in between leaves the log as unreliable as it was.
 
-use crate::config::{Config, HandlerKind};
+use crate::config::{self, Config, HandlerKind};
 use crate::error::{Error, Kind, Result};
 use crate::io::disk::{Backing, OpenMode};
 use crate::limits::{AL_SLOTS, META_BLOCK_BYTES};
@@ -12,6 +12,7 @@ use crate::meta::layout::Layout;
 use crate::meta::records::{self, AlTransaction};
 use crate::meta::recovery::{self, RawBlock};
 use crate::meta::superblock::{ChooseError, NodeId, Superblock};
+use crate::replica::authority::OnPeerLost;
 use crate::replica::{Replica, Settings, Start};
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
         Error::new(Kind::Refused, with_disk()).source(error).remedy("use a disk of another size")
     })?;
     let owner = Owner { volume: config.volume_id(), node };
-    let superblock = recovery::superblock(&layout, owner, |at| read_block(&backing, at))
+    let found = recovery::superblock(&layout, owner, |at| read_block(&backing, at))
         .map_err(|error| no_metadata(config, node, error))?;
     let read = |at| read_block(&backing, at);
     let activity = match recovery::activity_log(&layout, owner, read) {
@@ -59,7 +60,7 @@ pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
             mark_everything(&backing, &layout, owner).map_err(|error| Error::io(what(), error))?
         }
     };
-    let start = start_of(config, node, &backing, layout, superblock, activity)?;
+    let start = start_of(config, node, &backing, layout, found, activity)?;
     let mut replica = Replica::new(&start);
     let damaged = load_bitmap(&mut replica, &backing, &layout, owner);
     if damaged > 0 {
@@ -75,7 +76,7 @@ fn start_of(
     node: NodeId,
     backing: &Backing,
     layout: Layout,
-    superblock: Superblock,
+    (superblock, stale_copy): (Superblock, u8),
     activity: AlTransaction,
 ) -> Result<Start> {
     let mut entropy = [0; 16];
@@ -85,6 +86,7 @@ fn start_of(
     Ok(Start {
         layout,
         superblock,
+        stale_copy,
         peer: NodeId(1 - node.0),
         activity,
         block_bytes: backing.block_bytes(),
@@ -95,8 +97,22 @@ fn start_of(
             disk_timeout_ms: config.disk_timeout_ms,
             al_slots: AL_SLOTS,
             ask_consent: config.handlers.command(HandlerKind::BeforeResyncTarget).is_some(),
+            on_peer_lost: when_peer_is_lost(config, node),
+            ride_through_ms: config.ride_through_s * 1000,
         },
     })
+}
+
+/// What this node may do.
+fn when_peer_is_lost(config: &Config, node: NodeId) -> OnPeerLost {
+    match config.on_peer_lost {
+        config::OnPeerLost::Continue => OnPeerLost::Continue,
+        config::OnPeerLost::Prefer if config.prefer.as_ref() == Some(&config.node(node).name) => {
+            OnPeerLost::Continue
+        }
+        config::OnPeerLost::Prefer | config::OnPeerLost::Suspend => OnPeerLost::Suspend,
+        config::OnPeerLost::Fence => OnPeerLost::Fence,
+    }
 }
 
 /// A metadata block, or `None` if the disk does not give it.

@@ -37,6 +37,10 @@ pub(super) fn resource(s: &Snapshot, around: &Surroundings<'_>) -> Resource {
         role: s.role.into(),
         suspended: s.suspended != Suspended::No,
         suspended_no_data: s.suspended == Suspended::NoData,
+        suspended_fencing: matches!(
+            s.suspended,
+            Suspended::RideThrough | Suspended::Fencing | Suspended::NotAllowed
+        ),
         write_ordering: "flush".to_owned(),
         devices: vec![device(s, around)],
         connections: vec![connection(s, around)],
@@ -153,6 +157,7 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         why: Why {
             not_promotable: not_promotable(s, around),
             not_connected: not_connected(s, around),
+            suspended: suspended(s, around).into_iter().collect(),
             full_resync: s.full_resync.map(|full| full_text(full).to_owned()).into_iter().collect(),
         },
         written_apart_bytes: s.counters.apart_bytes,
@@ -208,6 +213,28 @@ fn not_promotable(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
         }
     }
     why
+}
+
+/// Why clients' requests are held, and what ends that.
+fn suspended(s: &Snapshot, around: &Surroundings<'_>) -> Option<String> {
+    let config = &around.options.config;
+    let name = &config.name;
+    let peer = &config.peer_of(around.options.node).name;
+    match s.suspended {
+        Suspended::No | Suspended::Greeting => None,
+        Suspended::NoData => {
+            Some(format!("the newest data is on {peer}, which is away: bring it back"))
+        }
+        Suspended::RideThrough => Some(format!(
+            "{peer} was lost; it has {} s to come back (ride-through-s)",
+            config.ride_through_s
+        )),
+        Suspended::Fencing => Some(format!("{peer} was lost and is being fenced")),
+        Suspended::NotAllowed => Some(format!(
+            "{peer} is lost, and on-peer-lost does not let this node go on without it: bring {peer} back; or, if it \
+             is certain that {peer} is not Primary and will not be, run `rblk promote {name} --force`"
+        )),
+    }
 }
 
 fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {

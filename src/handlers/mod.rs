@@ -13,12 +13,14 @@
 //! - One of a kind at a time. What happens again meanwhile is remembered once, with the newest facts.
 //! - The runner ends with the daemon, however that ends, and its handlers end with it.
 
+mod fence;
 mod keeper;
 mod message;
 mod output;
 mod queue;
 mod runner;
 
+pub use fence::Fence;
 pub use message::Ended;
 pub use runner::serve;
 
@@ -42,6 +44,8 @@ pub type Environment = Vec<(String, String)>;
 pub struct Answer {
     /// Which.
     pub kind: HandlerKind,
+    /// What it was asked for with.
+    pub token: u64,
     /// How.
     pub ended: Ended,
 }
@@ -71,13 +75,14 @@ impl Handlers {
         })
     }
 
-    /// Runs the handler of `kind`, now or after the one that runs. False if none is configured: then there is no
+    /// Runs the handler of `kind`, now or after the one that runs; its answer comes with `token`. What was remembered
+    /// is replaced, and never answered. False if none is configured: then there is no
     /// answer.
-    pub fn run(&mut self, kind: HandlerKind, environment: Environment) -> bool {
+    pub fn run(&mut self, kind: HandlerKind, token: u64, environment: Environment) -> bool {
         if self.config.command(kind).is_none() {
             return false;
         }
-        if let Some(environment) = self.queue.ask(kind, environment) {
+        if let Some(environment) = self.queue.ask(kind, token, environment) {
             self.begin(kind, environment);
         }
         true
@@ -89,10 +94,11 @@ impl Handlers {
             Some(kind) => (kind, Ended::Unknown("nobody is there to run it".to_owned())),
             None => self.keeper.as_ref()?.poll()?,
         };
-        if let Some(environment) = self.queue.ended(kind) {
+        let (token, next) = self.queue.ended(kind)?;
+        if let Some(environment) = next {
             self.begin(kind, environment);
         }
-        Some(Answer { kind, ended })
+        Some(Answer { kind, token, ended })
     }
 
     fn begin(&mut self, kind: HandlerKind, environment: Environment) {

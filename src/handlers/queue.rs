@@ -11,8 +11,8 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Slot {
-    runs: bool,
-    next: Option<Environment>,
+    running: Option<u64>,
+    next: Option<(u64, Environment)>,
 }
 
 impl Queue {
@@ -20,23 +20,28 @@ impl Queue {
     pub(super) fn ask(
         &mut self,
         kind: HandlerKind,
+        token: u64,
         environment: Environment,
     ) -> Option<Environment> {
         let slot = &mut self.slots[kind.index()];
-        if slot.runs {
-            slot.next = Some(environment);
+        if slot.running.is_some() {
+            slot.next = Some((token, environment));
             return None;
         }
-        slot.runs = true;
+        slot.running = Some(token);
         Some(environment)
     }
 
-    /// The running one has ended: the environment of the next, which runs from now on.
-    pub(super) fn ended(&mut self, kind: HandlerKind) -> Option<Environment> {
+    /// The running one has ended: its token, and the environment of the next, which runs from now on. `None` if none
+    /// was running.
+    pub(super) fn ended(&mut self, kind: HandlerKind) -> Option<(u64, Option<Environment>)> {
         let slot = &mut self.slots[kind.index()];
-        let next = slot.next.take();
-        slot.runs = next.is_some();
-        next
+        let token = slot.running.take()?;
+        let next = slot.next.take().map(|(token, environment)| {
+            slot.running = Some(token);
+            environment
+        });
+        Some((token, next))
     }
 }
 
@@ -52,14 +57,15 @@ mod tests {
     fn one_of_a_kind_runs_and_one_is_remembered() {
         use HandlerKind::{FencePeer, SplitBrain};
         let mut queue = Queue::default();
-        assert_eq!(queue.ask(FencePeer, facts("a")), Some(facts("a")));
-        assert_eq!(queue.ask(SplitBrain, facts("b")), Some(facts("b")));
-        for value in ["c", "d"] {
-            assert_eq!(queue.ask(FencePeer, facts(value)), None);
+        assert_eq!(queue.ask(FencePeer, 1, facts("a")), Some(facts("a")));
+        assert_eq!(queue.ask(SplitBrain, 2, facts("b")), Some(facts("b")));
+        for (token, value) in [(3, "c"), (4, "d")] {
+            assert_eq!(queue.ask(FencePeer, token, facts(value)), None);
         }
-        assert_eq!(queue.ended(FencePeer), Some(facts("d")));
+        assert_eq!(queue.ended(FencePeer), Some((1, Some(facts("d")))));
+        assert_eq!(queue.ended(FencePeer), Some((4, None)));
         assert_eq!(queue.ended(FencePeer), None);
-        assert_eq!(queue.ended(SplitBrain), None);
-        assert_eq!(queue.ask(FencePeer, facts("e")), Some(facts("e")));
+        assert_eq!(queue.ended(SplitBrain), Some((2, None)));
+        assert_eq!(queue.ask(FencePeer, 5, facts("e")), Some(facts("e")));
     }
 }

@@ -238,9 +238,10 @@ fn on_peer_lost(
                 (OnPeerLost::Fence, "no fence-peer handler is called")
             }
             "resource-and-stonith" if called => (OnPeerLost::Fence, ""),
-            "resource-and-stonith" => {
-                (OnPeerLost::Fence, "it needs a fence-peer handler, and there is none")
-            }
+            "resource-and-stonith" => (
+                OnPeerLost::Suspend,
+                "there is no fence-peer handler, so nobody says when this node may go on, as with DRBD",
+            ),
             "resource-only" => (
                 OnPeerLost::Continue,
                 "no handler is called; a node that may have missed writes is promoted only with --force",

@@ -100,7 +100,20 @@ impl Replica {
         let peer_decides =
             self.link.is_greeting() || (self.link.is_up() && self.link.peer_has_disk());
         if self.disk == DiskState::UpToDate && !peer_decides {
-            self.record_alone();
+            if self.may_go_alone() {
+                self.record_alone();
+            } else {
+                self.refuse_if_denied();
+            }
+        }
+    }
+
+    /// The device or the role is being given up, and waits for requests that nobody allows to be completed: they fail.
+    /// What they wrote here is marked, and is copied from the peer or to it when the two meet.
+    pub(super) fn refuse_if_denied(&mut self) {
+        if self.role_change.is_draining() && self.is_denied() {
+            self.requests_are_denied();
+            self.flush_is_denied();
         }
     }
 
@@ -192,7 +205,7 @@ impl Replica {
             return;
         }
         if self.disk != DiskState::UpToDate {
-            self.broken("the peer's disk failed while ours was not up to date");
+            self.drop_link("the peer's disk failed while ours was not up to date");
             return;
         }
         self.alone.answer_peer = true;

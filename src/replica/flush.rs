@@ -3,7 +3,8 @@
 //! ```text
 //!   asked ──► next ──(no flush runs)──► running: local disk + peer ──► both answered
 //!                                                                       ├─ both done: epoch stable, answered
-//!                                                                       └─ one done: answered once that is on record
+//!                                                                       ├─ one done: answered once that is on record
+//!                                                                       └─ only a resync target: next, with the source
 //! ```
 //!
 //! A flush covers what had been answered before it *started*, so one that arrives while another runs waits for the
@@ -56,6 +57,11 @@ impl Flusher {
     }
 
     /// True if none runs and none is wanted.
+    /// A flush is done here and waits for the record that this node is alone.
+    pub(super) fn awaits_alone(&self) -> bool {
+        !self.unrecorded.is_empty()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none() && !self.wanted && !self.serves_clients()
     }
@@ -207,11 +213,13 @@ impl Replica {
             self.resync.forget_epochs();
         } // else nothing waited for the peer when it began, and what came since is the next flush's
         let one = run.local == Leg::Done || run.peer == Leg::Done;
+        // A disk that is being resynced cannot answer for the data, so there is no record to wait for.
+        let vouches = !self.has_disk() || self.disk == DiskState::UpToDate;
         let covered = std::mem::take(&mut self.flusher.covered);
         for id in &covered {
             if both {
                 self.complete(*id, FrontResult::Done);
-            } else if back && run.local == Leg::Done {
+            } else if (back && run.local == Leg::Done) || (one && !vouches) {
                 self.flusher.next.push(*id); // by both
             } else if one {
                 self.flusher.unrecorded.push(*id);
@@ -264,6 +272,15 @@ impl Replica {
     pub(super) fn flush_lost_owner(&mut self) {
         self.flush_found_peer();
         self.fail_flushes();
+    }
+
+    /// Nobody allows this node to complete alone, and the clients cannot be made to wait.
+    pub(super) fn flush_is_denied(&mut self) {
+        let mut unrecorded = std::mem::take(&mut self.flusher.unrecorded);
+        for id in unrecorded.drain(..) {
+            self.complete(id, FrontResult::IoError);
+        }
+        self.flusher.unrecorded = unrecorded;
     }
 
     fn fail_flushes(&mut self) {

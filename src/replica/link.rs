@@ -603,6 +603,8 @@ impl Replica {
             }
             Verdict::Refuse(_) => unreachable!("a refused connection does not come up"),
         }
+        self.separation.ends();
+        self.role_change_found_peer();
         if self.link.peer_has_disk() {
             self.requests_found_peer();
             self.flush_found_peer();
@@ -685,6 +687,7 @@ impl Replica {
             // that is becoming Primary has the peer's word that it is not one.
             if self.disk == DiskState::UpToDate {
                 self.disk = DiskState::Consistent;
+                self.lost_in_sync();
             }
         }
         self.alone_if_awaited();

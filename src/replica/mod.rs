@@ -25,6 +25,7 @@
 mod activity;
 mod admission;
 mod alone;
+pub mod authority;
 mod clock;
 mod consent;
 mod dirty;
@@ -55,6 +56,7 @@ use crate::meta::superblock::{GenerationId, NodeId, Superblock};
 use crate::wire::message::{DiskState, Message, Role, State};
 use activity::ActivityLog;
 use alone::Alone;
+use authority::{OnPeerLost, Separation};
 use consent::Consent;
 use dirty::Dirty;
 use durable::{MetaQueue, Step};
@@ -82,6 +84,10 @@ pub struct Settings {
     pub al_slots: usize,
     /// Ask ([`event::Action::AskConsent`]) before a resync overwrites data of this node that is consistent.
     pub ask_consent: bool,
+    /// What this node may do as Primary when it has lost its peer.
+    pub on_peer_lost: OnPeerLost,
+    /// It waits this long for the peer to come back before that, in milliseconds.
+    pub ride_through_ms: u64,
 }
 
 /// What the core starts from.
@@ -91,6 +97,8 @@ pub struct Start {
     pub layout: Layout,
     /// The superblock as it was chosen from its copies.
     pub superblock: Superblock,
+    /// The copy to write first, see `meta::recovery`.
+    pub stale_copy: u8,
     /// The other node.
     pub peer: NodeId,
     /// The newest activity-log transaction. With an unreliable log the driver first sets every bit on disk, then
@@ -118,6 +126,8 @@ pub struct Replica {
     discard: bool,
     /// What the superblock on disk says, or will say once the queued steps are durable.
     sb: Superblock,
+    /// Its copies in the order in which they are written.
+    copies: [u8; 2],
     /// The step that makes `sb` durable.
     sb_durable_with: MetaSeq,
     ids: GenerationSource,
@@ -138,6 +148,7 @@ pub struct Replica {
     meta: MetaQueue,
     flusher: Flusher,
     alone: Alone,
+    separation: Separation,
     resync: Resync,
     role_change: RoleChange,
     orders: Orders,
@@ -188,6 +199,7 @@ impl Replica {
             block_bytes: start.block_bytes,
             discard: start.discard,
             sb,
+            copies: [start.stale_copy, 1 - start.stale_copy],
             sb_durable_with: MetaSeq(0),
             ids: GenerationSource(start.entropy),
             role: Role::Secondary,
@@ -205,6 +217,7 @@ impl Replica {
             meta: MetaQueue::new(),
             flusher: Flusher::default(),
             alone: Alone::default(),
+            separation: Separation::default(),
             resync: Resync::new(),
             role_change: RoleChange::default(),
             orders: Orders::default(),
@@ -279,7 +292,11 @@ impl Replica {
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::Command { id, command } => self.on_command(id, command),
             Input::Consent { yes } => self.on_consent(yes),
-            Input::DeviceStops => self.role_change.device_stops(),
+            Input::Fenced { id, confirmed } => self.on_fenced(id, confirmed),
+            Input::DeviceStops => {
+                self.role_change.device_stops();
+                self.refuse_if_denied();
+            }
             Input::Timeout => self.on_timeout(),
         }
         self.step();

@@ -53,6 +53,12 @@ pub enum Suspended {
     Greeting,
     /// The newest data is at the peer, which is away.
     NoData,
+    /// The peer was lost a moment ago, and may be back soon.
+    RideThrough,
+    /// The peer is being fenced.
+    Fencing,
+    /// The peer is lost, and this node may not go on without it.
+    NotAllowed,
 }
 
 /// A node at one moment.
@@ -194,6 +200,8 @@ impl Replica {
             Suspended::No
         } else if self.disk != DiskState::UpToDate {
             Suspended::NoData
+        } else if let Some(why) = self.suspension() {
+            why
         } else if self.may_write_alone() {
             Suspended::No
         } else {
@@ -205,6 +213,11 @@ impl Replica {
     /// tracked-difference oracle.
     pub fn tracks(&self, block: u64) -> bool {
         self.dirty.any(block..block + 1) || self.activity.covers(block)
+    }
+
+    /// True if this node's disk never held data of the volume: then no mark is needed to have all of it copied.
+    pub fn is_fresh(&self) -> bool {
+        self.sb.current.is_none()
     }
 
     /// Grows whenever a block may have ceased to be covered: what [`Replica::tracks`] said holds until then.

@@ -10,6 +10,7 @@ use rblk::meta::layout::Layout;
 use rblk::meta::records::{AlTransaction, decode_page};
 use rblk::meta::recovery;
 use rblk::meta::superblock::{NodeId, Superblock, VolumeId};
+use rblk::replica::authority::OnPeerLost;
 use rblk::replica::event::{
     Action, Buf, Command, CommandError, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp,
     Input, MetaBlock, Notice, OpId, Payload, Tick,
@@ -93,7 +94,8 @@ impl Node {
     /// A node that starts from `superblock` with an empty log; of each page of the bitmap, `bits`.
     pub(crate) fn new(superblock: &Superblock, bits: &[u8; PAGE_BIT_BYTES], discard: bool) -> Node {
         let layout = layout();
-        let replica = replica_of(superblock, &AlTransaction::initial(63), &layout, discard, 1);
+        let replica =
+            replica_of(&(*superblock, 0), &AlTransaction::initial(63), &layout, discard, 1);
         let mut node = Node {
             replica,
             id: superblock.node,
@@ -146,8 +148,7 @@ impl Node {
         let (layout, id) = (self.layout, self.id);
         let owner = owner(id);
         let read = |at: u64| media.get(&at).cloned();
-        let superblock =
-            recovery::superblock(&layout, owner, read).expect("one copy is always whole");
+        let found = recovery::superblock(&layout, owner, read).expect("one copy is always whole");
         // What was never written is as `create` left it.
         let fresh = |at: u64| {
             media.get(&at).cloned().or_else(|| {
@@ -157,7 +158,7 @@ impl Node {
             })
         };
         let activity = recovery::activity_log(&layout, owner, fresh).expect("every write is whole");
-        let mut replica = replica_of(&superblock, &activity, &layout, true, self.now.into());
+        let mut replica = replica_of(&found, &activity, &layout, true, self.now.into());
         for page in 0..replica.pages() {
             let block = media.get(&layout.bitmap_page(page));
             let bits = block.map(|block| decode_page(&layout, owner, page, block));
@@ -440,6 +441,7 @@ impl Node {
             Action::Disk { op, what, .. } => self.begin_disk(op, what),
             Action::Meta { op, block } => self.begin_meta(op, block),
             Action::Send { conn, message, payload, .. } => self.send(conn, message, payload),
+            Action::Fence { .. } => unreachable!("this node goes on without asking anybody"),
             Action::Close { conn, .. } => {
                 self.step.closed = Some(conn.0);
                 if self.conn == Some(conn.0) {
@@ -589,7 +591,7 @@ impl Node {
 }
 
 fn replica_of(
-    superblock: &Superblock,
+    (superblock, stale_copy): &(Superblock, u8),
     activity: &AlTransaction,
     layout: &Layout,
     discard: bool,
@@ -598,6 +600,7 @@ fn replica_of(
     Replica::new(&Start {
         layout: *layout,
         superblock: *superblock,
+        stale_copy: *stale_copy,
         peer: NodeId(1 - superblock.node.0),
         activity: activity.clone(),
         block_bytes: 512,
@@ -608,6 +611,8 @@ fn replica_of(
             disk_timeout_ms: 30_000,
             al_slots: AL_SLOTS,
             ask_consent: false,
+            on_peer_lost: OnPeerLost::Continue,
+            ride_through_ms: 0,
         },
     })
 }

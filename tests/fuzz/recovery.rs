@@ -8,6 +8,7 @@ use rblk::limits::{AL_SLOTS, BLOCK_BYTES, META_BLOCK_BYTES};
 use rblk::meta::records::{AlTransaction, decode_page};
 use rblk::meta::recovery::{self, RawBlock};
 use rblk::meta::superblock::{GenerationId, NodeId, Superblock};
+use rblk::replica::authority::OnPeerLost;
 use rblk::replica::event::{Action, Input as Fact, Tick};
 use rblk::replica::{Replica, Settings, Start};
 use rblk::wire::message::DiskState;
@@ -145,8 +146,8 @@ fn change(disk: &mut Disk, input: &mut Input<'_>) {
 fn start(disk: &Disk) {
     let (layout, owner) = (layout(), owner(NODE));
     let read = |at| disk.read(at);
-    let superblock = match recovery::superblock(&layout, owner, read) {
-        Ok(superblock) => superblock,
+    let (superblock, stale_copy) = match recovery::superblock(&layout, owner, read) {
+        Ok(found) => found,
         Err(error) => {
             assert!(!error.to_string().is_empty());
             return;
@@ -162,6 +163,7 @@ fn start(disk: &Disk) {
     let mut replica = Replica::new(&Start {
         layout,
         superblock,
+        stale_copy,
         peer: NodeId(0),
         activity,
         block_bytes: 512,
@@ -172,6 +174,8 @@ fn start(disk: &Disk) {
             disk_timeout_ms: 30_000,
             al_slots: AL_SLOTS,
             ask_consent: false,
+            on_peer_lost: OnPeerLost::Continue,
+            ride_through_ms: 0,
         },
     });
     let mut lost = 0;

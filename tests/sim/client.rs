@@ -105,10 +105,11 @@ impl World {
         primaries().find(|node| self.serves(*node)).or(primaries().next())
     }
 
-    /// One of the nodes that believe to be Primary: clients know no better.
+    /// One of the nodes that believe to be Primary: clients know no better. Those of the victim of a split brain do: what
+    /// they write there is a scribble.
     fn some_primary(&mut self) -> Option<usize> {
         match (self.is_primary(0), self.is_primary(1)) {
-            (true, true) => Some(self.rng.below(2) as usize),
+            (true, true) if self.oracle.victim.is_none() => Some(self.rng.below(2) as usize),
             _ => self.primary(),
         }
     }

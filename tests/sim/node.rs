@@ -16,8 +16,8 @@ use rblk::meta::layout::Layout;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
-    OpId, Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FenceId, FrontId, FrontOp, Input,
+    Notice, OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -39,6 +39,7 @@ pub(crate) enum Fact {
     Received { conn: u64, message: Message, content: Content },
     Command { id: CommandId, command: Command },
     Consent { yes: bool },
+    Fenced { id: FenceId, confirmed: bool },
     Timeout,
 }
 
@@ -63,7 +64,10 @@ impl Fact {
                 Source::Network
             }
             Fact::Timeout => Source::Clock,
-            Fact::Request { .. } | Fact::Command { .. } | Fact::Consent { .. } => Source::Client,
+            Fact::Request { .. }
+            | Fact::Command { .. }
+            | Fact::Consent { .. }
+            | Fact::Fenced { .. } => Source::Client,
         }
     }
 }
@@ -106,6 +110,8 @@ pub(crate) struct Node {
     pub(crate) asked: u32,
     /// What is answered.
     pub(crate) vetoes: bool,
+    /// It has a reason to go on alone, whatever the configuration says.
+    pub(crate) excused: bool,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -161,6 +167,7 @@ impl Node {
             harmed: false,
             asked: 0,
             vetoes: false,
+            excused: false,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -172,6 +179,8 @@ impl Node {
                 disk_timeout_ms: plan.disk_timeout_ms,
                 al_slots: plan.al_slots,
                 ask_consent: plan.consent,
+                on_peer_lost: plan.on_peer_lost.of(id),
+                ride_through_ms: plan.ride_through_ms,
             },
         }
     }
@@ -300,14 +309,17 @@ impl World {
         let entropy = u128::from(self.rng.next()) << 64 | u128::from(self.rng.next());
         let now = Tick(self.now);
         let target = &mut self.nodes[node];
+        target.excused = false;
         let meta = &mut target.disk.meta;
         let owner = meta.superblock.owner();
         let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
-        let superblock = found.expect("oracle metadata: a superblock is found at start");
+        let (superblock, stale_copy) =
+            found.expect("oracle metadata: a superblock is found at start");
         let activity = meta.recover_log();
         let start = Start {
             layout: meta.layout,
             superblock,
+            stale_copy,
             peer: NodeId(1 - node as u8),
             activity,
             block_bytes: 512,
@@ -352,6 +364,8 @@ impl World {
     pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
         let text = if self.trace.on { describe(&fact) } else { String::new() };
         let now = Tick(self.now);
+        let before = self.record_of_waiter(node);
+        self.oracle_excuse(node, &fact);
         match fact {
             Fact::Connected { conn } => self.hears_begin(node, conn),
             Fact::Disconnected { conn } => self.hears_end(node, conn),
@@ -377,9 +391,13 @@ impl World {
             }
             Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
             Fact::Consent { yes } => replica.handle(now, Input::Consent { yes }),
+            Fact::Fenced { id, confirmed } => {
+                replica.handle(now, Input::Fenced { id, confirmed });
+            }
             Fact::Timeout => replica.handle(now, Input::Timeout),
         }
         target.replica = Some(replica);
+        self.oracle_authority(node, before);
         self.drain(node);
         self.note(Some(node), || text);
     }
@@ -460,6 +478,7 @@ impl World {
             }
             Action::AskConsent => self.consent_asked(node),
             Action::Reply { id, result } => self.replied(node, id, result),
+            Action::Fence { id } => self.fence_asked(node, id),
             Action::Notify(notice) => {
                 // What is on its way while a disk fails comes out of turn.
                 let lawful = self.oracle.stranger || self.disk_failed;
@@ -689,6 +708,7 @@ fn describe(fact: &Fact) -> String {
         Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
         Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
         Fact::Consent { yes } => format!("Consent {yes}"),
+        Fact::Fenced { id, confirmed } => format!("Fenced {} {confirmed}", id.0),
         Fact::Timeout => "Timeout".to_string(),
     }
 }
