@@ -57,8 +57,17 @@ fn handlers_are_commands_with_a_deadline() {
         &long,
     ] {
         let error = with(bad).expect_err(bad).to_string();
-        assert!(error.contains("/etc/rblk/swarm.toml:15"), "{error}");
+        assert!(error.contains("/etc/rblk/swarm.toml:16"), "{error}");
     }
+}
+
+#[test]
+fn a_fence_needs_a_command() {
+    let fence = GOOD.replacen("\n\n", "\non-peer-lost = \"fence\"\n", 1);
+    let error = parse(&fence).expect_err("no command").to_string();
+    assert!(error.contains("swarm.toml:4") && error.contains("fence-peer"), "{error}");
+    let config = parse(&format!("{fence}\n[handlers]\nfence-peer = 'x'\n")).expect("valid");
+    assert_eq!(config.on_peer_lost, OnPeerLost::Fence);
 }
 
 #[test]

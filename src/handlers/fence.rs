@@ -32,8 +32,8 @@ impl Fence {
         }
     }
 
-    /// True if it is certain that the peer does not go on. A peer that is only unreachable may have gone on alone before:
-    /// that is no harm to a node whose data is the newest, and a loss if this node's is not.
+    /// True if it is certain that the peer does not go on. A peer that is only unreachable may have gone on alone
+    /// before: that is no harm to a node whose data is the newest, and a loss if this node's is not.
     pub fn confirms(self, own_data_is_newest: bool) -> bool {
         match self {
             Fence::PeerInconsistent | Fence::PeerOutdated | Fence::PeerStonithed => true,

@@ -8,8 +8,8 @@
 //!
 //! - The runner is this program, started before the daemon locks its memory and opens its disks. What happens there
 //!   costs the daemon nothing: no copy of it is ever made, and a handler inherits nothing of it.
-//! - Every handler has a deadline, its output a bound, and its end an answer: one that does not exist, hangs or crashes,
-//!   and also the end of the runner itself, which is then started anew.
+//! - Every handler has a deadline, its output a bound, and its end an answer: one that does not exist, hangs or
+//!   crashes, and also the end of the runner itself, which is then started anew.
 //! - One of a kind at a time. What happens again meanwhile is remembered once, with the newest facts.
 //! - The runner ends with the daemon, however that ends, and its handlers end with it.
 

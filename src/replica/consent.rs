@@ -1,8 +1,8 @@
 //! Asking before this node's data is overwritten: an operator's command may want to save it first, or say no.
 //!
 //! ```text
-//!  verdict "target" ─► drop the connection ─► AskConsent ─► ... ─► Consent: yes ─► meet again, and go on without asking
-//!                                                                └─ no ──► stand alone
+//!  verdict "target" ─► drop the connection ─► AskConsent ─► ... ─► Consent: yes ─► meet again, without asking
+//!                                                                   └───── no ──► stand alone
 //! ```
 //!
 //! Off unless [`Settings::ask_consent`](super::Settings) says so. The answer may take a minute, and a source that waits
