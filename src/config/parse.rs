@@ -139,7 +139,8 @@ fn prefer(
         }
         (Some(found), _) => Ok(Some(name(source, &found)?)),
         (None, Some(lost)) if wanted => {
-            let wrong = format!("on-peer-lost = \"prefer\" needs a node: expected prefer = \"{first}\"");
+            let wrong =
+                format!("on-peer-lost = \"prefer\" needs a node: expected prefer = \"{first}\"");
             Err(source.error(&lost.span, wrong))
         }
         (None, _) => Ok(None),

@@ -122,7 +122,9 @@ impl Daemon {
                 ),
             ),
             CommandError::NotFenced => (
-                format!("nobody confirmed that {peer} is fenced, so it may be Primary and hold newer data"),
+                format!(
+                    "nobody confirmed that {peer} is fenced, so it may be Primary and hold newer data"
+                ),
                 format!(
                     "see the log for what the fence-peer handler said; bring {peer} back, or make sure that it is \
                      down and run `rblk promote {name} --force`"

@@ -222,10 +222,13 @@ fn suspended(s: &Snapshot, around: &Surroundings<'_>) -> Option<String> {
     let peer = &config.peer_of(around.options.node).name;
     match s.suspended {
         Suspended::No | Suspended::Greeting => None,
-        Suspended::NoData => Some(format!("the newest data is on {peer}, which is away: bring it back")),
-        Suspended::RideThrough => {
-            Some(format!("{peer} was lost; it has {} s to come back (ride-through-s)", config.ride_through_s))
+        Suspended::NoData => {
+            Some(format!("the newest data is on {peer}, which is away: bring it back"))
         }
+        Suspended::RideThrough => Some(format!(
+            "{peer} was lost; it has {} s to come back (ride-through-s)",
+            config.ride_through_s
+        )),
         Suspended::Fencing => Some(format!("{peer} was lost and is being fenced")),
         Suspended::NotAllowed => Some(format!(
             "{peer} is lost, and on-peer-lost does not let this node go on without it: bring {peer} back; or, if it \

@@ -10,11 +10,11 @@ use rblk::meta::layout::Layout;
 use rblk::meta::records::{AlTransaction, decode_page};
 use rblk::meta::recovery;
 use rblk::meta::superblock::{NodeId, Superblock, VolumeId};
+use rblk::replica::authority::OnPeerLost;
 use rblk::replica::event::{
     Action, Buf, Command, CommandError, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp,
     Input, MetaBlock, Notice, OpId, Payload, Tick,
 };
-use rblk::replica::authority::OnPeerLost;
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::span::Span;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};

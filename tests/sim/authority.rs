@@ -80,7 +80,9 @@ impl World {
             Fact::Command { command, .. } => {
                 target.excused |= matches!(
                     command,
-                    Command::Promote { force: true } | Command::Disconnect | Command::Invalidate { .. }
+                    Command::Promote { force: true }
+                        | Command::Disconnect
+                        | Command::Invalidate { .. }
                 );
             }
             _ => {}
@@ -97,8 +99,13 @@ impl World {
     }
 
     /// A node that may not has not decided to go on alone.
-    pub(crate) fn oracle_authority(&self, node: usize, before: Option<(Option<GenerationId>, bool)>) {
-        let (Some((current, false)), Some((now, true))) = (before, self.record_of_waiter(node)) else {
+    pub(crate) fn oracle_authority(
+        &self,
+        node: usize,
+        before: Option<(Option<GenerationId>, bool)>,
+    ) {
+        let (Some((current, false)), Some((now, true))) = (before, self.record_of_waiter(node))
+        else {
             return;
         };
         let unasked = current != now && !self.nodes[node].excused;
