@@ -147,7 +147,7 @@ pub const RECONNECT_MS: u64 = 500;
 /// Pause after a refusal (another volume, split brain), in milliseconds: it will not heal by itself, so do
 /// not fill the log.
 pub const REFUSED_RECONNECT_MS: u64 = 10_000;
-/// Whoever refused to fence the peer is asked again after this long, in milliseconds: what stood in the way may be gone.
+/// Whoever refused to fence the peer is asked again after this long, in milliseconds: the obstacle may be gone.
 pub const FENCE_AGAIN_MS: u64 = 30_000;
 /// Longest time to ride through a lost link, in seconds. Clients of a held volume wait that long.
 pub const RIDE_THROUGH_S_MAX: u64 = 3_600;

@@ -12,11 +12,18 @@ use crate::wire::message::{DiskState, Refusal};
 /// Where handlers find their programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where a resync copies to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Peer,
+    Here,
+}
+
 /// What was told before, and matters for what is told next.
 #[derive(Default)]
 pub(super) struct Events {
-    /// The resync that runs, or ran last, copies to this node.
-    target: bool,
+    /// The resync whose end was not told yet.
+    resync: Option<Side>,
     /// The split brain that was told, until the nodes are connected again.
     told: Option<Refusal>,
     /// The peer was fenced, and has not got all data again since.
@@ -27,47 +34,60 @@ impl Daemon {
     /// Runs what is configured for a notice.
     pub(super) fn run_handlers(&mut self, notice: &Notice) {
         match *notice {
-            Notice::Refused {
-                reason: reason @ (Refusal::SplitBrain | Refusal::TwoPrimaries),
-                ..
-            } => {
-                // Two Primaries meet again and again: once is enough.
-                if self.events.told.replace(reason) != Some(reason) {
-                    let name = self.options.config.name.as_str();
-                    self.run_handler(HandlerKind::SplitBrain, &refusal_text(reason, name));
-                }
+            // Two Primaries meet again and again: once is enough.
+            Notice::Refused { reason, .. }
+                if matches!(reason, Refusal::SplitBrain | Refusal::TwoPrimaries)
+                    && self.events.told.replace(reason) != Some(reason) =>
+            {
+                let name = self.options.config.name.as_str();
+                self.run_handler(HandlerKind::SplitBrain, &refusal_text(reason, name));
             }
             Notice::State if self.replica.connection() == Connection::Connected => {
                 self.events.told = None;
-                self.lift_fence();
+                self.all_may_be_well();
             }
             Notice::DiskFailed(why) if self.replica.disk() <= DiskState::Failed => {
                 self.run_handler(HandlerKind::LocalIoError, why);
             }
-            Notice::ResyncStarted { source, .. } => self.events.target = !source,
-            Notice::ResyncDone if self.events.target => {
-                self.run_handler(HandlerKind::AfterResyncTarget, "the resync is done");
+            Notice::ResyncStarted { source, .. } => {
+                self.events.resync = Some(if source { Side::Peer } else { Side::Here });
             }
-            // Also if this daemon has fenced nobody: the one before it may have.
-            Notice::ResyncDone => {
-                self.events.fenced = false;
-                self.run_handler(HandlerKind::UnfencePeer, "the resync of the peer is done");
-            }
+            Notice::ResyncDone => self.resync_is_done(),
             _ => {}
         }
     }
 
-    /// A peer that was fenced may be connected again and have missed nothing.
-    fn lift_fence(&mut self) {
-        if !self.events.fenced {
+    fn resync_is_done(&mut self) {
+        match self.events.resync.take() {
+            Some(Side::Here) => {
+                self.run_handler(HandlerKind::AfterResyncTarget, "the resync is done");
+            }
+            // Also if this daemon has fenced nobody: the one before it may have.
+            Some(Side::Peer) => self.lift_fence("the resync of the peer is done"),
+            None => {}
+        }
+    }
+
+    /// The end of a resync may be told by the next connection, and a peer that was fenced may have missed nothing.
+    fn all_may_be_well(&mut self) {
+        if self.events.resync.is_none() && !self.events.fenced {
             return;
         }
         let snapshot = self.replica.snapshot();
-        let whole = snapshot.peer_disk == Some(DiskState::UpToDate);
-        if whole && snapshot.replication == Replication::Established {
-            self.events.fenced = false;
-            self.run_handler(HandlerKind::UnfencePeer, "the peer is back and has all data");
+        let whole = snapshot.replication == Replication::Established
+            && snapshot.disk == DiskState::UpToDate
+            && snapshot.peer_disk == Some(DiskState::UpToDate);
+        if whole {
+            self.resync_is_done();
+            if self.events.fenced {
+                self.lift_fence("the peer is back and has all data");
+            }
         }
+    }
+
+    fn lift_fence(&mut self, why: &str) {
+        self.events.fenced = false;
+        self.run_handler(HandlerKind::UnfencePeer, why);
     }
 
     /// The core waits for an answer.

@@ -369,6 +369,8 @@ impl World {
         match fact {
             Fact::Connected { conn } => self.hears_begin(node, conn),
             Fact::Disconnected { conn } => self.hears_end(node, conn),
+            // When it hears of it, not before: a driver that runs dials whenever its core wants to.
+            Fact::Consent { .. } => self.dial_soon(),
             _ => {}
         }
         let target = &mut self.nodes[node];
@@ -507,7 +509,6 @@ impl World {
             let no = !self.healing && !self.operator.idle && self.rng.chance(25);
             let yes = !no && !self.nodes[node].vetoes;
             self.tell(node, Fact::Consent { yes });
-            self.dial_soon();
         }
     }
 
