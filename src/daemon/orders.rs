@@ -107,6 +107,10 @@ impl Daemon {
                 let status = Box::new(self.status());
                 send(Some(answer), Reply::Status { status });
             }
+            Request::Events { after } => {
+                let reply = self.answer_events(after);
+                send(Some(answer), reply);
+            }
             Request::Promote { force } => {
                 self.command(request, Command::Promote { force }, Some(answer));
             }
