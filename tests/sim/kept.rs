@@ -127,3 +127,39 @@ fn power_cuts_in_a_row_do_not_take_both_copies_of_the_superblock() {
     story.start(1);
     story.ends_well();
 }
+
+/// The connection is lost while a target records that it has all: it is no less complete for that, and says so.
+#[test]
+fn a_target_that_has_all_on_record_is_not_inconsistent() {
+    for primary in [0, 1] {
+        let mut story = Story::with_primary();
+        let block = story.block_in(2);
+        story.kill(1, false);
+        assert_eq!(story.write(0, block, 2), FrontResult::Done);
+        if primary == 1 {
+            assert_eq!(story.command(0, Command::Demote), Ok(()));
+        }
+        story.start(1);
+        let target = |story: &Story| story.state(1).replication == Replication::SyncTarget;
+        story.until("it is resynced", target);
+        if primary == 1 {
+            assert_eq!(story.promote(1, false), Ok(()));
+        }
+        let recorded = |story: &Story| story.world.nodes[1].disk.meta.superblock.consistent;
+        story.until("the first copy says so", recorded);
+        assert_eq!(story.state(1).disk, DiskState::Inconsistent);
+        story.cut(1_000);
+        story.rest(500);
+        assert!(!story.connected());
+        if primary == 1 {
+            assert_eq!(story.state(1).disk, DiskState::UpToDate);
+            assert_eq!(story.write(1, block, 1), FrontResult::Done);
+            assert!(!story.connected(), "by this disk alone");
+        } else {
+            assert_eq!(story.state(1).disk, DiskState::Consistent);
+        }
+        story.heal();
+        assert_eq!(story.read(primary, block, 2), FrontResult::Done);
+        story.ends_well();
+    }
+}
