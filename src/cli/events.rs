@@ -8,9 +8,6 @@ use crate::error::{Error, Kind, Result};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-/// Between two questions to the daemon. It remembers what happened meanwhile.
-const POLL: Duration = Duration::from_millis(200);
-
 const AFTER_HELP: &str = "\
 Example, to be told when the peer is lost or back:
   rblk events swarm | grep --line-buffered '^change connection'
@@ -45,7 +42,6 @@ impl Events {
         let (events, mut next, _) = client.events(None)?;
         let mut watched = self.show(&events)? && !self.now;
         while watched {
-            std::thread::sleep(POLL);
             let (events, after, missed) = match client.events(Some(next)) {
                 Ok(answer) => answer,
                 Err(error) if matches!(error.kind(), Kind::Io | Kind::NotRunning) => {

@@ -1,18 +1,32 @@
 //! What changes, remembered for those who watch (`rblk events`).
 //!
 //! The daemon keeps the last [`EVENTS_MAX`] changes under consecutive numbers; a watcher asks for what came after the
-//! last number it saw. So nothing is missed between two looks, nobody who watches can hold the daemon up, and one who
-//! looks too seldom is told how much he missed.
+//! last number it saw, and waits a moment if that is nothing. So nothing is missed between two looks, nobody who watches
+//! can hold the daemon up, and one who looks too seldom is told how much he missed.
 
+use super::orders::send;
 use super::run::Daemon;
 use crate::ctl::proto::{Event, Reply};
 use crate::ctl::status::Resource;
 use crate::limits::{EVENTS_AT_ONCE, EVENTS_MAX};
+use crate::replica::event::Tick;
+use crate::sync::SyncSender;
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Objects of a resource that have a state: the resource, its device, its connection, the peer's device.
 const OBJECTS: usize = 4;
+
+/// A watcher is answered after this long even if nothing has happened, in milliseconds: then it knows that the daemon
+/// lives.
+const WATCH_MS: u64 = 1_000;
+
+/// One who waits for the next change. There are at most as many as clients of the control socket.
+struct Watcher {
+    after: u64,
+    until: Tick,
+    answer: SyncSender<Reply>,
+}
 
 /// The last changes.
 #[derive(Default)]
@@ -21,6 +35,7 @@ pub(super) struct Events {
     /// The number of the next one.
     next: u64,
     last: Option<[String; OBJECTS]>,
+    watchers: Vec<Watcher>,
 }
 
 impl Events {
@@ -63,9 +78,31 @@ impl Daemon {
         self.events.look(now);
     }
 
-    pub(super) fn answer_events(&mut self, after: Option<u64>) -> Reply {
+    /// A client asks for what is, or for what happened.
+    pub(super) fn on_watcher(&mut self, after: Option<u64>, answer: SyncSender<Reply>) {
         self.remember_events();
-        after.map_or_else(|| self.events.now(), |after| self.events.since(after))
+        match after {
+            None => send(Some(answer), self.events.now()),
+            Some(after) => {
+                let until = self.clock.now().plus_ms(WATCH_MS);
+                self.events.watchers.push(Watcher { after, until, answer });
+            }
+        }
+    }
+
+    /// Answers those who have something to hear, or have waited long enough; all of them when the daemon ends.
+    pub(super) fn answer_watchers(&mut self, ends: bool) {
+        if self.events.watchers.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        for watcher in std::mem::take(&mut self.events.watchers) {
+            if ends || watcher.after != self.events.next || now >= watcher.until {
+                send(Some(watcher.answer), self.events.since(watcher.after));
+            } else {
+                self.events.watchers.push(watcher);
+            }
+        }
     }
 }
 

@@ -158,6 +158,7 @@ impl Daemon {
         let (_, closed) = sync_channel(0);
         drop(std::mem::replace(&mut self.mail, closed));
         self.orders.abandon();
+        self.answer_watchers(true);
         self.server = None;
         if self.orders.left_device {
             std::process::exit(0);
