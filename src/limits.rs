@@ -150,6 +150,9 @@ pub const REFUSED_RECONNECT_MS: u64 = 10_000;
 /// Writes that both disks have accepted are made stable on both at the latest after this time without a
 /// flush of the client, in milliseconds. It bounds what a crash of the peer makes us copy.
 pub const IDLE_FLUSH_MS: u64 = 1_000;
+/// Watermarks are raised at most once in this time, in milliseconds: three writes of a superblock each time. It bounds
+/// how young an image of a disk must be to be taken for the disk itself.
+pub const MARK_MS: u64 = 1_000;
 
 /// Data that a volume must have at least, in bytes: below it the metadata would outweigh the data.
 pub const DATA_BYTES_MIN: u64 = 1 << 20;

@@ -99,7 +99,18 @@ impl Handler for Fake {
                 let asked = self.asked.fetch_add(1, Ordering::SeqCst);
                 Reply::Status { status: Box::new(status(asked >= 2)) }
             }
-            Request::Promote { force: true } | Request::Demote | Request::Detach => Reply::Ok,
+            Request::Promote { force: true }
+            | Request::Demote
+            | Request::Detach
+            | Request::Disconnect
+            | Request::Connect { discard_my_data: true }
+            | Request::Invalidate { peer: true } => Reply::Ok,
+            Request::Connect { discard_my_data: false } | Request::Invalidate { peer: false } => {
+                Error::new(Kind::Refused, "Cannot do that to swarm")
+                    .why("this node is Primary")
+                    .remedy("run `rblk demote swarm` first")
+                    .into()
+            }
             Request::Promote { force: false } => Error::new(Kind::Refused, "Cannot promote swarm")
                 .why("the disk is Inconsistent")
                 .remedy("wait for the resync")
@@ -242,6 +253,9 @@ fn every_verb_has_an_example_within_80_columns() {
         "primary",
         "demote",
         "secondary",
+        "connect",
+        "disconnect",
+        "invalidate",
         "status",
         "wait",
         "config",
@@ -275,6 +289,10 @@ fn wrong_usage_ends_with_2() {
         &["frobnicate"][..],
         &["promote"],
         &["promote", "a/b"],
+        &["connect"],
+        &["connect", "swarm", "--discard-data"],
+        &["disconnect", "swarm", "--peer"],
+        &["invalidate", "--peer"],
         &["wait", "swarm", "happy"],
         &["wait", "swarm", "synced", "--timeout", "-1"],
         &["attach", "swarm", "--front", "iscsi"],
@@ -294,7 +312,7 @@ fn a_host_that_is_no_node_is_told_which_there_are() {
 #[test]
 fn a_daemon_that_does_not_run_is_told() {
     let place = Place::new(GOOD);
-    for verb in ["status", "promote", "demote", "detach"] {
+    for verb in ["status", "promote", "demote", "detach", "connect", "disconnect", "invalidate"] {
         let output = place.rblk(&[verb, "swarm"]);
         assert_fails(&output, 1, &["does not run", "rblk attach swarm"]);
     }
@@ -342,6 +360,21 @@ fn commands_reach_the_daemon_and_its_refusals_come_back() {
     );
     assert_done(&place.rblk(&["primary", "swarm", "--force"]));
     assert_done(&place.rblk(&["secondary", "swarm"]));
+    assert_done(&place.rblk(&["disconnect", "swarm"]));
+    for (verb, option, said) in [
+        ("connect", "--discard-my-data", "swarm looks for the other node"),
+        ("invalidate", "--peer", "The other node's data of swarm is out of sync"),
+    ] {
+        let output = place.rblk(&[verb, "swarm", option]);
+        assert_done(&output);
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        // Without the option the fake refuses: it was not lost on the way.
+        assert_fails(
+            &place.rblk(&[verb, "swarm"]),
+            1,
+            &["this node is Primary", "rblk demote swarm"],
+        );
+    }
 }
 
 #[test]

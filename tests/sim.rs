@@ -36,6 +36,8 @@ mod node;
 mod operator;
 #[path = "sim/oracle.rs"]
 mod oracle;
+#[path = "sim/orders.rs"]
+mod orders;
 #[path = "sim/plan.rs"]
 mod plan;
 #[path = "sim/register.rs"]

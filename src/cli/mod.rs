@@ -6,12 +6,15 @@
 
 mod attach;
 mod config;
+mod connect;
 mod create;
 mod demo;
 mod demote;
 mod detach;
+mod disconnect;
 mod dump_meta;
 mod import;
+mod invalidate;
 mod progress;
 mod promote;
 mod render;
@@ -72,6 +75,9 @@ enum Verb {
     Promote(promote::Promote),
     #[command(visible_alias = "secondary")]
     Demote(demote::Demote),
+    Connect(connect::Connect),
+    Disconnect(disconnect::Disconnect),
+    Invalidate(invalidate::Invalidate),
     Status(status::Status),
     Wait(wait::Wait),
     Config(config::ShowConfig),
@@ -104,6 +110,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Detach(verb) => verb.run(place),
         Verb::Promote(verb) => verb.run(place),
         Verb::Demote(verb) => verb.run(place),
+        Verb::Connect(verb) => verb.run(place),
+        Verb::Disconnect(verb) => verb.run(place),
+        Verb::Invalidate(verb) => verb.run(place),
         Verb::Status(verb) => verb.run(place),
         Verb::Wait(verb) => verb.run(place),
         Verb::Config(verb) => verb.run(place),

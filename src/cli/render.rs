@@ -38,6 +38,9 @@ pub(super) fn resource(resource: &Resource) -> String {
     for why in &resource.rblk.why.not_connected {
         let _ = write!(out, "\n  not connected: {why}");
     }
+    for why in &resource.rblk.why.full_resync {
+        let _ = write!(out, "\n  copies everything: {why}");
+    }
     for why in &resource.rblk.why.not_promotable {
         let _ = write!(out, "\n  cannot become Primary: {why}");
     }
@@ -106,6 +109,7 @@ mod tests {
         let mut status = sample();
         status.rblk.why.not_connected.clear();
         status.rblk.why.not_promotable.clear();
+        status.rblk.why.full_resync.clear();
         status.rblk.faults = None;
         let text = resource(&status);
         assert_eq!(

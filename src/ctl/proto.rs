@@ -31,6 +31,20 @@ pub enum Request {
     Demote,
     /// Leave in good order and end the daemon. Answered before it ends.
     Detach,
+    /// Part from the peer, and stand alone.
+    Disconnect,
+    /// Look for the peer again.
+    Connect {
+        /// If the two went different ways, this node's way is void.
+        #[serde(default)]
+        discard_my_data: bool,
+    },
+    /// Declare this node's data void, or the peer's.
+    Invalidate {
+        /// The peer's.
+        #[serde(default)]
+        peer: bool,
+    },
 }
 
 /// What the daemon answers.
@@ -122,6 +136,10 @@ mod tests {
     fn the_form_on_the_line_is_stable() {
         let line = encode(&Request::Promote { force: true }).expect("serialises");
         assert_eq!(line, b"{\"v\":1,\"request\":\"promote\",\"force\":true}\n");
+        let line = encode(&Request::Connect { discard_my_data: true }).expect("serialises");
+        assert_eq!(line, b"{\"v\":1,\"request\":\"connect\",\"discard_my_data\":true}\n");
+        let bare = decode::<Request>(br#"{"v":1,"request":"invalidate"}"#).expect("valid");
+        assert_eq!(bare, Request::Invalidate { peer: false });
         let line = encode(&Reply::Ok).expect("serialises");
         assert_eq!(line, b"{\"v\":1,\"reply\":\"ok\"}\n");
         let bare = decode::<Request>(br#"{"v":1,"request":"promote","later":0}"#).expect("valid");

@@ -151,10 +151,13 @@ impl Daemon {
                 self.peers.dial_error = Some("the peer did not answer in time".to_owned());
             }
             Notice::DiskFailed(why) => tracing::error!("{why}: see the kernel log for the disk"),
-            Notice::ResyncStarted { source, blocks } => {
+            Notice::ResyncStarted { source, blocks, full } => {
                 let way = if source { "to" } else { "from" };
                 let kib = blocks * crate::limits::BLOCK_BYTES / 1024;
                 tracing::info!("resync {way} the peer begins: {kib} KiB out of sync");
+                if let Some(full) = full {
+                    tracing::warn!("everything is copied: {}", super::status::full_text(full));
+                }
             }
             Notice::ResyncDone => tracing::info!("resync done: both disks are equal"),
         }

@@ -80,7 +80,8 @@ impl Orders {
 
     /// The node is still Primary, but not for long: it must not make a device again.
     fn gives_up_role(&self) -> bool {
-        let gives_up = |pending: &Pending| !matches!(pending.request, Request::Promote { .. });
+        let gives_up =
+            |pending: &Pending| matches!(pending.request, Request::Demote | Request::Detach);
         self.left
             || self.held.is_some()
             || self.waiting.is_some()
@@ -110,6 +111,13 @@ impl Daemon {
                 self.command(request, Command::Promote { force }, Some(answer));
             }
             Request::Demote | Request::Detach => self.take_device_away(request, Some(answer)),
+            Request::Disconnect => self.command(request, Command::Disconnect, Some(answer)),
+            Request::Connect { discard_my_data } => {
+                self.command(request, Command::Connect { discard_my_data }, Some(answer));
+            }
+            Request::Invalidate { peer } => {
+                self.command(request, Command::Invalidate { peer }, Some(answer));
+            }
         }
     }
 

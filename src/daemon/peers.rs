@@ -9,6 +9,8 @@
 //! An accepted connection becomes the current one, and displaces an older one, only when it has said `Hello` for our
 //! volume. Until then it costs a receive buffer and a few seconds, and there are at most [`CANDIDATES_MAX`]: a newer
 //! one takes the place of the oldest, so that those who say nothing do not keep out the peer, which speaks at once.
+//!
+//! A node that stands alone neither dials nor listens: whoever dials it is refused by the kernel.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -67,10 +69,14 @@ pub(super) enum PeerEvent {
 pub(super) struct Peers {
     volume: VolumeId,
     peer: NodeId,
+    mine: SocketAddr,
     address: SocketAddr,
     listener: Option<Listener>,
     dialler: Option<Connector>,
     dials: bool,
+    /// This node looks for its peer.
+    wanted: bool,
+    /// Not to be dialled, or listened for, before this time.
     dial_at: Tick,
     timeout_ms: u64,
     slots: Vec<Slot>,
@@ -113,10 +119,12 @@ impl Peers {
         Ok(Peers {
             volume: config.volume_id(),
             peer,
+            mine,
             address,
             listener,
             dialler: None,
             dials,
+            wanted: true,
             dial_at: Tick(0),
             timeout_ms: config.peer_timeout_ms,
             slots: Vec::with_capacity(SLOTS_MAX),
@@ -140,8 +148,23 @@ impl Peers {
                 slot.standing = Standing::Closing;
             }
         }
-        let idle = self.dialler.is_none() && self.slots.is_empty();
-        if self.dials && idle && !self.stopping && now >= self.dial_at {
+        if self.may_begin() && now >= self.dial_at {
+            self.begin(io, now);
+        }
+    }
+
+    /// Nothing is under way, and something should be.
+    fn may_begin(&self) -> bool {
+        let free = if self.dials {
+            self.dialler.is_none() && self.slots.is_empty()
+        } else {
+            self.listener.is_none()
+        };
+        free && self.wanted && !self.stopping
+    }
+
+    fn begin(&mut self, io: &mut Io, now: Tick) {
+        if self.dials {
             let patience = Duration::from_millis(self.timeout_ms);
             let ours = (Owner::Net, DIALLER);
             let begun =
@@ -150,6 +173,52 @@ impl Peers {
                 Ok(dialler) => self.dialler = Some(dialler),
                 Err(error) => self.dial_failed(now, &error.to_string()),
             }
+            return;
+        }
+        match Listener::bind(self.mine, self.timeout_ms, Owner::Net, LISTENER) {
+            Ok(mut listener) => {
+                listener.start(&mut io.ring);
+                self.listener = Some(listener);
+                self.dial_error = None;
+            }
+            Err(error) => self.dial_failed(now, &error.to_string()),
+        }
+    }
+
+    /// Looks for the peer from now on, or does not. The current link is for the core to close.
+    pub(super) fn want(&mut self, io: &mut Io, now: Tick, wanted: bool) {
+        if wanted == self.wanted {
+            self.forget_listener();
+            return;
+        }
+        self.wanted = wanted;
+        self.dial_at = now;
+        self.dial_error = None;
+        if !wanted {
+            self.begin_nothing(io);
+        }
+    }
+
+    /// What is under way to a new link ends.
+    fn begin_nothing(&mut self, io: &mut Io) {
+        if let Some(listener) = &mut self.listener {
+            listener.close(&mut io.ring);
+        }
+        if let Some(dialler) = &mut self.dialler {
+            dialler.cancel(&mut io.ring);
+        }
+        for slot in &mut self.slots {
+            if matches!(slot.standing, Standing::Candidate { .. }) {
+                slot.link.close(io, false);
+                slot.standing = Standing::Closing;
+            }
+        }
+    }
+
+    /// A listener that has ended makes room for the next.
+    fn forget_listener(&mut self) {
+        if !self.stopping && self.listener.as_ref().is_some_and(Listener::ended) {
+            self.listener = None;
         }
     }
 
@@ -159,9 +228,7 @@ impl Peers {
             Standing::Candidate { since } => Some(since.plus_ms(HELLO_MS)),
             _ => None,
         });
-        let idle = self.dials && self.dialler.is_none() && self.slots.is_empty();
-        let dial = (idle && !self.stopping).then_some(self.dial_at);
-        silent.chain(dial).min()
+        silent.chain(self.may_begin().then_some(self.dial_at)).min()
     }
 
     /// The nodes do not agree: trying again at once would only fill the log.
@@ -184,7 +251,7 @@ impl Peers {
         {
             self.dialler = None;
             match result {
-                Ok(_) if self.stopping => {}
+                Ok(_) if self.stopping || !self.wanted => {}
                 Ok(socket) => {
                     self.dial_error = None;
                     self.dial_at = now.plus_ms(RECONNECT_MS);
@@ -355,12 +422,7 @@ impl Peers {
     /// Stops listening and dialling; links that are closing go on until they have closed.
     pub(super) fn stop(&mut self, io: &mut Io) {
         self.stopping = true;
-        if let Some(listener) = &mut self.listener {
-            listener.close(&mut io.ring);
-        }
-        if let Some(dialler) = &mut self.dialler {
-            dialler.cancel(&mut io.ring);
-        }
+        self.begin_nothing(io);
         for slot in &mut self.slots {
             if slot.standing != Standing::Closing {
                 slot.link.close(io, true);

@@ -14,6 +14,9 @@ impl Daemon {
             Request::Demote => format!("Cannot demote {name}"),
             Request::Detach => format!("Cannot detach {name}"),
             Request::Status => format!("Cannot show {name}"),
+            Request::Disconnect => format!("Cannot disconnect {name}"),
+            Request::Connect { .. } => format!("Cannot connect {name}"),
+            Request::Invalidate { .. } => format!("Cannot invalidate {name}"),
         }
     }
 
@@ -62,7 +65,7 @@ impl Daemon {
             ),
             CommandError::Busy => (
                 Kind::Busy,
-                "another change of role is under way".to_owned(),
+                "another command is being carried out".to_owned(),
                 "wait for it to end".to_owned(),
             ),
             CommandError::PeerLost => (
@@ -80,7 +83,56 @@ impl Daemon {
                 "this node is being detached".to_owned(),
                 format!("attach {name} again first"),
             ),
+            other => self.explain_order(other),
         };
         Error::new(kind, self.failed(request)).why(why).remedy(remedy)
+    }
+
+    /// What stands in the way of disconnect, connect and invalidate.
+    fn explain_order(&self, error: CommandError) -> (Kind, String, String) {
+        let name = &self.options.config.name;
+        let peer = &self.options.config.peer_of(self.options.node).name;
+        let (why, remedy) = match error {
+            CommandError::IsPrimary => (
+                "this node is Primary, and its clients work on the data that would go".to_owned(),
+                format!("run `rblk demote {name}` first"),
+            ),
+            CommandError::NeedsPeer => (
+                format!(
+                    "clients of this node work on the data of {peer}, having no good disk here"
+                ),
+                format!("run `rblk demote {name}` first"),
+            ),
+            CommandError::PeerNeedsUs => (
+                format!("clients of {peer} work on this node's data, having no good disk there"),
+                format!("run `rblk demote {name}` on {peer} first"),
+            ),
+            CommandError::Connected => (
+                "the nodes are connected, so whose data counts is decided".to_owned(),
+                format!("to copy all from {peer} again run `rblk invalidate {name}`"),
+            ),
+            CommandError::NotConnected => (
+                format!("{peer} is not connected, and this node does not know it to be behind"),
+                format!("run `rblk invalidate {name}` on {peer}, or bring it back first"),
+            ),
+            CommandError::Resyncing => (
+                "a resync is running".to_owned(),
+                format!(
+                    "wait for it with `rblk wait {name} synced`, or run `rblk disconnect {name}` first"
+                ),
+            ),
+            CommandError::PeerNotUpToDate => (
+                format!("{peer} has no disk with the newest data"),
+                format!("look at `rblk status {name}` there"),
+            ),
+            _ => (
+                format!("this disk has the newest data: {peer} is recorded as behind"),
+                format!(
+                    "bring {peer} back, and it will be resynced. If both nodes were Primary without each other and \
+                     these changes are to be lost: `rblk connect {name} --discard-my-data`"
+                ),
+            ),
+        };
+        (Kind::Refused, why, remedy)
     }
 }

@@ -173,6 +173,7 @@ impl Daemon {
         if self.replica.next_timeout().is_some_and(|at| at <= now) {
             self.feed(Input::Timeout);
         }
+        self.peers.want(&mut self.io, now, self.replica.wants_peer());
         self.peers.tick(&mut self.io, now);
         self.poll_peers();
         self.retry_reads();

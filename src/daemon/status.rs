@@ -8,7 +8,8 @@ use crate::ctl::status::{
 use crate::limits::SECTOR_BYTES;
 use crate::replica::Snapshot;
 use crate::replica::event::Tick;
-use crate::replica::snapshot::{Connection as Link, Replication, Suspended};
+use crate::replica::generation::Full;
+use crate::replica::snapshot::{Connection as Link, Replication, StandAlone, Suspended};
 use crate::wire::message::{self, Refusal};
 
 /// What the daemon knows besides the core.
@@ -65,17 +66,21 @@ fn connection(s: &Snapshot, around: &Surroundings<'_>) -> Connection {
     let config = &around.options.config;
     let peer = config.peer_of(around.options.node);
     let me = config.node(around.options.node);
-    let up = s.connection == Link::Connected;
+    let state = match s.connection {
+        Link::Connected => ConnectionState::Connected,
+        Link::StandAlone => ConnectionState::StandAlone,
+        Link::Connecting | Link::Greeting => ConnectionState::Connecting,
+    };
     Connection {
         peer_node_id: 1 - around.options.node.0,
         name: peer.name.to_string(),
-        connection_state: if up { ConnectionState::Connected } else { ConnectionState::Connecting },
+        connection_state: state,
         congested: s.peer_pending as usize >= crate::limits::PEER_DATA_CREDITS,
         peer_role: s.peer_role.map_or(Role::Unknown, Role::from),
         paths: vec![Path {
             this_host: (&me.address).into(),
             remote_host: (&peer.address).into(),
-            established: s.connection != Link::Connecting,
+            established: matches!(s.connection, Link::Greeting | Link::Connected),
         }],
         peer_devices: vec![peer_device(s, around.now)],
         ..Connection::default()
@@ -148,6 +153,7 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         why: Why {
             not_promotable: not_promotable(s, around),
             not_connected: not_connected(s, around),
+            full_resync: s.full_resync.map(|full| full_text(full).to_owned()).into_iter().collect(),
         },
         written_apart_bytes: s.counters.apart_bytes,
         resync: ResyncBytes {
@@ -209,17 +215,53 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
         return Vec::new();
     }
     let mut why = Vec::new();
+    let name = around.options.config.name.as_str();
+    let peer = around.options.config.peer_of(around.options.node);
+    if s.stand_alone == Some(StandAlone::Ordered) {
+        why.push(format!(
+            "it was disconnected by an operator; `rblk connect {name}` connects it again"
+        ));
+        return why;
+    }
     if let Some((by_peer, reason)) = s.refusal {
         let who = if by_peer { "the peer refused" } else { "this node refused" };
-        let name = around.options.config.name.as_str();
         why.push(format!("{who}: {}", refusal_text(reason, name)));
+    }
+    if s.stand_alone.is_some() {
+        return why;
+    }
+    if s.peer_left {
+        why.push(format!(
+            "{} has left or was disconnected; there, `rblk attach {name}` or `rblk connect {name}` brings it back",
+            peer.name
+        ));
+    }
+    if s.discard_my_data {
+        why.push(format!(
+            "if {} has data of its own, this node's will be lost (--discard-my-data)",
+            peer.name
+        ));
     }
     why.extend(around.dial_error.clone());
     if why.is_empty() {
-        let peer = around.options.config.peer_of(around.options.node);
         why.push(format!("{} at {} has not been reached yet", peer.name, peer.address));
     }
     why
+}
+
+/// Why everything is copied, in words.
+pub(super) fn full_text(full: Full) -> &'static str {
+    match full {
+        Full::Fresh => "the target's disk is fresh, or was declared invalid",
+        Full::Past => "the target was away for longer than the source's bitmap reaches back",
+        Full::RolledBack => {
+            "the target's disk holds older data than it had told of: it was restored from an older image, or has lost \
+             writes that it had called stable"
+        }
+        Full::Discarded => {
+            "the target's data was discarded, and had no known state in common with the source's"
+        }
+    }
 }
 
 /// A refusal in words, with what to do about it for resource `name`.
@@ -241,14 +283,18 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
                 .into()
         }
         Refusal::SplitBrain => format!(
-            "split brain: both nodes were Primary without each other, and their data differs. On the node whose \
-             changes are to be LOST: `rblk detach {name}`, `rblk create {name} --force`, `rblk attach {name}`; it is \
-             then resynced fully from the other"
+            "split brain: both nodes were Primary without each other, and their data differs; neither is touched. {}",
+            decide(name)
         ),
-        Refusal::Unrelated => format!(
-            "the disks have no generation in common. On the node whose data is to be LOST: `rblk detach {name}`, \
-             `rblk create {name} --force`, `rblk attach {name}`; it is then resynced fully from the other"
+        Refusal::Unrelated => format!("the disks have no generation in common; neither is touched. {}", decide(name)),
+        Refusal::RolledBack => format!(
+            "a disk holds older data than it had told of: it was restored from an older image, or has lost writes that \
+             it had called stable; and it has changed since, or the other disk has no good data. {}",
+            decide(name)
         ),
+        Refusal::BothDiscard => {
+            format!("`--discard-my-data` was given on both nodes, so neither data would be left. {}", decide(name))
+        }
         Refusal::PrimaryWouldBeTarget => {
             "the peer's data is newer, but this side is Primary; demote the Primary first".into()
         }
@@ -270,4 +316,12 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
              data good"
         ),
     }
+}
+
+/// How an operator says whose data counts.
+fn decide(name: &str) -> String {
+    format!(
+        "On the node whose changes are to be LOST: `rblk demote {name}` if it is Primary, then `rblk connect {name} \
+         --discard-my-data`; on the other: `rblk connect {name}`"
+    )
 }

@@ -7,12 +7,17 @@
 //! 2. `base` is `Some` only while the bitmap tracks what a peer of that generation misses.
 //! 3. `sequence` grows by one with each write; the copy with the higher sequence is the truth.
 //! 4. `agreed_sectors`, once set, never exceeds `usable_sectors`.
+//! 5. `mark` never goes back on one disk, and `peer_mark` is at most what the peer has said to be durable there: a peer
+//!    that shows a lower one was restored from an older image.
 
 mod codec;
 
 use super::block::{BlockError, Owner, SEQUENCE_MAX};
 use crate::limits::HISTORY_MAX;
 use std::fmt;
+
+/// No watermark is higher, on disk or on the wire.
+pub const MARK_MAX: u64 = SEQUENCE_MAX;
 
 /// Names one state of the data from which it went on in one line only. Made from the operating system's
 /// entropy, never reused.
@@ -134,6 +139,10 @@ pub struct Superblock {
     pub crashed: bool,
     /// Number of times this disk was attached: names the life of a daemon.
     pub instance: u64,
+    /// Watermark of this disk. It grows only together with the peer, so no life apart can catch up with it.
+    pub mark: u64,
+    /// The highest watermark that the peer has said to be durable on its disk.
+    pub peer_mark: u64,
 }
 
 impl Superblock {
@@ -155,7 +164,8 @@ impl Superblock {
         if self.agreed_sectors > self.usable_sectors {
             return Err("the agreed size is larger than the disk");
         }
-        if self.sequence > SEQUENCE_MAX || self.instance > SEQUENCE_MAX {
+        let counters = [self.sequence, self.instance, self.mark, self.peer_mark];
+        if counters.iter().any(|counter| *counter > SEQUENCE_MAX) {
             return Err("a counter is higher than any real one");
         }
         Ok(())

@@ -35,6 +35,8 @@ fn superblock() -> Superblock {
         primary: true,
         crashed: false,
         instance: 3,
+        mark: 4,
+        peer_mark: 5,
     }
 }
 
@@ -48,7 +50,7 @@ prop_compose! {
         base: Option<u128>,
         history in prop::collection::vec(any::<u128>(), 0..20),
         flags: [bool; 5],
-        instance in 0..=block::SEQUENCE_MAX,
+        counters in prop::array::uniform3(0..=block::SEQUENCE_MAX),
     ) -> Superblock {
         let mut earlier = History::default();
         history.iter().for_each(|id| earlier.push(GenerationId(*id)));
@@ -67,7 +69,9 @@ prop_compose! {
             peer_outdated: flags[2],
             primary: flags[3],
             crashed: flags[4],
-            instance,
+            instance: counters[0],
+            mark: counters[1],
+            peer_mark: counters[2],
         }
     }
 }
@@ -151,7 +155,7 @@ proptest! {
         sequence in 0..=block::SEQUENCE_MAX,
         payload in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..=block::PAYLOAD_BYTES_MAX),
-            prop::collection::vec(prop_oneof![9 => Just(0u8), 1 => any::<u8>()], 328),
+            prop::collection::vec(prop_oneof![9 => Just(0u8), 1 => any::<u8>()], 344),
         ],
     ) {
         let layout = layout();

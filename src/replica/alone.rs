@@ -158,6 +158,7 @@ impl Replica {
 
     /// A step of metadata became durable: perhaps the one that was waited for.
     pub(super) fn metadata_became_durable(&mut self) {
+        self.unheard_record_is_durable();
         let Some(seq) = self.alone.recording else { return };
         if !self.meta.is_durable(seq) {
             return;
@@ -192,7 +193,7 @@ impl Replica {
             return;
         }
         if self.disk != DiskState::UpToDate {
-            self.broken("the peer's disk failed while ours was not up to date");
+            self.drop_link("the peer's disk failed while ours was not up to date");
             return;
         }
         self.alone.answer_peer = true;
@@ -244,6 +245,7 @@ impl Replica {
         self.notify(Notice::DiskFailed(why));
         self.meta.abandon();
         self.alone.recording = None;
+        self.watermark.forget();
         self.ops.forget(|owner| {
             matches!(
                 owner,

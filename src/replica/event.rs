@@ -6,6 +6,7 @@
 //! completed or answered.
 
 use crate::meta::superblock::GenerationId;
+use crate::replica::generation::Full;
 use crate::span::Span;
 use crate::wire::message::{Message, Refusal, Role, ZeroKind};
 
@@ -96,6 +97,19 @@ pub enum Command {
     Demote,
     /// Leave in good order: become Secondary, tell the peer, mark the metadata clean.
     Detach,
+    /// Part from the peer in good order and stand alone until [`Command::Connect`].
+    Disconnect,
+    /// Look for the peer again.
+    Connect {
+        /// If the two went different ways, this node's way is void: it becomes the target. For the next time that
+        /// they meet, and only then.
+        discard_my_data: bool,
+    },
+    /// Declare a disk's data void: all of it is to be copied from the other node.
+    Invalidate {
+        /// The peer's disk, not this node's.
+        peer: bool,
+    },
 }
 
 /// The result of a disk operation.
@@ -290,6 +304,8 @@ pub enum Notice {
         source: bool,
         /// Blocks to copy.
         blocks: u64,
+        /// Why these are all.
+        full: Option<Full>,
     },
     /// A resync ended; both disks are equal.
     ResyncDone,
@@ -315,6 +331,22 @@ pub enum CommandError {
     DiskFailed,
     /// The node is leaving.
     Detaching,
+    /// This node is Primary: its clients work on the data that would go.
+    IsPrimary,
+    /// Clients of this node work on the peer's data.
+    NeedsPeer,
+    /// Clients of the peer work on this node's data.
+    PeerNeedsUs,
+    /// The nodes are connected: whose data counts is decided.
+    Connected,
+    /// There is no connection, and no record that the peer is behind.
+    NotConnected,
+    /// A resync runs.
+    Resyncing,
+    /// The peer has no disk with the newest data.
+    PeerNotUpToDate,
+    /// By this node's record the peer is behind: this disk has the newest data.
+    NewestData,
 }
 
 /// A wish of the core. Carried out in the order given, where order matters: sends keep it, and disk operations

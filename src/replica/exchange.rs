@@ -23,7 +23,7 @@ pub(super) struct Exchange {
 impl Replica {
     pub(super) fn start_exchange(&mut self, found: Verdict) {
         self.link.exchange = Exchange::default();
-        if let Verdict::Source { full: true } | Verdict::Target { full: true } = found {
+        if let Verdict::Source { full: Some(_) } | Verdict::Target { full: Some(_) } = found {
             self.dirty.set_all();
             self.link.exchange.next_page = self.dirty.pages();
         }
@@ -95,6 +95,9 @@ impl Replica {
         self.sb.outdated = false;
         self.sb.peer_outdated = false;
         self.sb.crashed = false;
+        // From here on this disk is no older than the source knows it; and the source is what it is, by the verdict.
+        self.sb.mark = self.sb.mark.max(source.peer_mark);
+        self.sb.peer_mark = source.mark;
         self.disk = DiskState::Inconsistent;
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!   asked ──► next ──(no flush runs)──► running: local disk + peer ──► both answered
 //!                                                                       ├─ both done: epoch stable, answered
-//!                                                                       └─ one done: answered once that is on record
+//!                                                                       ├─ one done: answered once that is on record
+//!                                                                       └─ only a resync target: next, with the source
 //! ```
 //!
 //! A flush covers what had been answered before it *started*, so one that arrives while another runs waits for the
@@ -50,6 +51,11 @@ impl Flusher {
         (!self.next.is_empty()).then_some(self.since)
     }
 
+    /// True while one runs.
+    pub(super) fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// True if none runs and none is wanted.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none() && !self.wanted && !self.serves_clients()
@@ -75,7 +81,7 @@ impl Replica {
         // Resync too: an interruption costs what was copied since the last flush, so it must not be long ago.
         let unstable = self.activity.unstable() > 0 || self.resync.has_unstable();
         let idle = unstable && self.now >= self.flusher.last.plus_ms(IDLE_FLUSH_MS);
-        self.flusher.wanted |= starved || idle;
+        self.flusher.wanted |= starved || idle || self.mark_is_due();
         let asked = self.flusher.wanted || !self.flusher.next.is_empty();
         if self.flusher.running.is_none() && asked {
             self.start_flush();
@@ -118,7 +124,8 @@ impl Replica {
         }
         if peer {
             let id = u64::from(self.begin_op(Owner::FlushPeer));
-            self.send(Message::Flush { id });
+            let mark = self.ask_for_mark();
+            self.send(Message::Flush { id, mark });
         }
     }
 
@@ -195,16 +202,19 @@ impl Replica {
         if both {
             self.activity.closed_is_stable();
             self.resync_is_stable();
+            self.watermark.flush_ended();
         } else if run.peer != Leg::Absent && !back {
             self.unstable_becomes_dirty();
             self.resync.forget_epochs();
         } // else nothing waited for the peer when it began, and what came since is the next flush's
         let one = run.local == Leg::Done || run.peer == Leg::Done;
+        // A disk that is being resynced cannot answer for the data, so there is no record to wait for.
+        let vouches = !self.has_disk() || self.disk == DiskState::UpToDate;
         let covered = std::mem::take(&mut self.flusher.covered);
         for id in &covered {
             if both {
                 self.complete(*id, FrontResult::Done);
-            } else if back && run.local == Leg::Done {
+            } else if (back && run.local == Leg::Done) || (one && !vouches) {
                 self.flusher.next.push(*id); // by both
             } else if one {
                 self.flusher.unrecorded.push(*id);
@@ -310,22 +320,25 @@ impl Replica {
     }
 
     /// The peer asks us to flush.
-    pub(super) fn flush_for_peer(&mut self, id: u64, conn: ConnId) {
+    pub(super) fn flush_for_peer(&mut self, id: u64, conn: ConnId, mark: bool) {
         if !self.has_disk() {
             self.link.peer_flush_answered();
             self.send(Message::FlushAck { id, outcome: Outcome::Failed });
             return;
         }
-        let op = self.begin_op(Owner::FlushForPeer { id, conn });
+        let op = self.begin_op(Owner::FlushForPeer { id, conn, mark });
         let after = self.meta.durable();
         self.actions.push_back(Action::Disk { op, what: DiskOp::Flush, after });
     }
 
-    pub(super) fn on_flush_for_peer(&mut self, id: u64, conn: ConnId, ok: bool) {
+    pub(super) fn on_flush_for_peer(&mut self, id: u64, conn: ConnId, mark: bool, ok: bool) {
         let outcome = if ok { Outcome::Done } else { Outcome::Failed };
         if self.link.conn() == Some(conn) {
             self.link.peer_flush_answered();
             self.send(Message::FlushAck { id, outcome });
+            if mark && ok {
+                self.watermark.flush_for_peer_ended();
+            }
         }
         if !ok {
             self.disk_failed("a flush failed");

@@ -7,28 +7,40 @@
 //!  #  | when                                                      | verdict
 //! ----+-----------------------------------------------------------+----------------------------------------
 //!  1  | both Primary                                              | refuse: two Primaries
-//!  2  | a side has no disk: Primary's data must be the peer's,    | one disk, else refuse
+//!  2  | both discard their data                                   | refuse: nobody is left
+//!  3  | a side has no disk: Primary's data must be the peer's,    | one disk, else refuse
 //!     | with what a power cut may have taken from it              |
-//!  3  | both fresh                                                | nothing to compare
-//!  4  | one fresh                                                 | the other is source, full
-//!  5  | same generation, both Inconsistent                        | refuse: no source
-//!  6  | same generation, one Inconsistent (interrupted resync)    | it is target, bitmap
-//!  7  | same generation, no bits                                  | equal
-//!  8  | same generation, bits, one Outdated                       | it is target, bitmap
-//!  9  | same generation, bits, one Primary now                    | Primary is source, bitmap
-//! 10  | same generation, bits, one crashed as Primary             | survivor is source, bitmap; if the other
+//!  4  | both fresh                                                | nothing to compare
+//!  5  | one fresh, or declared invalid                            | the other is source, full
+//!  6  | a side was rolled back, and one discards its data         | who discards is target, full
+//!  7  | both were rolled back                                     | refuse: rolled back
+//!  8  | one was, and its generation is the other's present or     | it is target, full
+//!     | past, and the other is not Inconsistent                   |
+//!  9  | one was, and went its own way, or the other has no data   | refuse: rolled back
+//! 10  | same generation, both Inconsistent                        | refuse: no source
+//! 11  | same generation, one Inconsistent (interrupted resync)    | it is target, bitmap
+//! 12  | same generation, no bits                                  | equal
+//! 13  | same generation, bits, one Outdated                       | it is target, bitmap
+//! 14  | same generation, bits, one Primary now                    | Primary is source, bitmap
+//! 15  | same generation, bits, one crashed as Primary             | survivor is source, bitmap; if the other
 //!     |                                                           | restarted too, the crashed one is
-//! 11  | same generation, bits, one still tracks the other         | the tracker is source, bitmap
-//! 12  | same generation, bits on one side only                    | that side is source, bitmap
-//! 13  | same generation, bits, nothing tells them apart           | lower node number is source, bitmap
-//! 14  | the peer's base is my generation: it went on without me   | peer is source, bitmap
-//! 15  | my generation is in the peer's history                    | peer is source, full
-//! 16  | histories meet, neither contains the other's end          | refuse: split brain
-//! 17  | nothing in common                                         | refuse: unrelated
+//! 16  | same generation, bits, one still tracks the other         | the tracker is source, bitmap
+//! 17  | same generation, bits on one side only                    | that side is source, bitmap
+//! 18  | same generation, bits, nothing tells them apart           | lower node number is source, bitmap
+//! 19  | the peer's base is my generation: it went on without me   | peer is source, bitmap
+//! 20  | my generation is in the peer's history                    | peer is source, full
+//! 21  | histories meet, neither contains the other's end          | refuse: split brain
+//! 22  | nothing in common                                         | refuse: unrelated
+//! 23  | 21 or 22, but one side discards its data                  | it is target: bitmap if both track the
+//!     |                                                           | same base, else full
 //! ```
 //!
 //! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is never a
-//! target. Rule 7 and not "equal generations" alone: equal ids with bits set still resync those bits.
+//! target. A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then
+//! neither equal generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal
+//! generations" alone: equal ids with bits set still resync those bits. Rule 23 may use the bitmaps if the bases are
+//! equal: each lists what differs from the one state that both once had, so where neither has a bit, both still have
+//! that. Where ancestry decides, nothing is discarded that it would keep.
 
 use crate::meta::superblock::{GenerationId, NodeId};
 use crate::wire::message::{DiskState, Refusal, Role, State};
@@ -44,16 +56,37 @@ pub enum Verdict {
     OneDisk,
     /// This node's data goes to the peer: blocks of both bitmaps, or all.
     Source {
-        /// Copy everything.
-        full: bool,
+        /// Copy everything, and why.
+        full: Option<Full>,
     },
     /// The peer's data comes to this node.
     Target {
-        /// Copy everything.
-        full: bool,
+        /// Copy everything, and why.
+        full: Option<Full>,
     },
     /// They must not go on.
     Refuse(Refusal),
+}
+
+/// Why everything is copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Full {
+    /// The target never held data of this volume, or was declared invalid.
+    Fresh,
+    /// The target was away for longer than the source's bitmap reaches back.
+    Past,
+    /// The target was restored from an older image: its watermark is behind what the source had seen.
+    RolledBack,
+    /// The target's data was discarded, and nothing tells what both still have in common.
+    Discarded,
+}
+
+/// True if waiting does not help: only an operator can say whose data counts.
+pub fn needs_operator(reason: Refusal) -> bool {
+    matches!(
+        reason,
+        Refusal::SplitBrain | Refusal::Unrelated | Refusal::BothDiscard | Refusal::RolledBack
+    )
 }
 
 /// One side of the comparison.
@@ -72,15 +105,22 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
     if mine.role == Role::Primary && theirs.role == Role::Primary {
         return Verdict::Refuse(Refusal::TwoPrimaries);
     }
+    if mine.discard_my_data && theirs.discard_my_data {
+        return Verdict::Refuse(Refusal::BothDiscard);
+    }
     if mine.disk <= DiskState::Failed || theirs.disk <= DiskState::Failed {
         return one_disk(mine, theirs);
     }
     let found = match (mine.current, theirs.current) {
         (None, None) => Verdict::Fresh,
-        (Some(_), None) => Verdict::Source { full: true },
-        (None, Some(_)) => Verdict::Target { full: true },
+        (Some(_), None) => Verdict::Source { full: Some(Full::Fresh) },
+        (None, Some(_)) => Verdict::Target { full: Some(Full::Fresh) },
+        _ if is_back(mine, theirs) || is_back(theirs, mine) => rolled_back(mine, theirs),
         (Some(a), Some(b)) if a == b => same_generation(me, peer),
-        (Some(a), Some(b)) => by_ancestry(mine, a, theirs, b),
+        (Some(a), Some(b)) => match by_ancestry(mine, a, theirs, b) {
+            Verdict::Refuse(reason) => discarded(mine, theirs).unwrap_or(Verdict::Refuse(reason)),
+            found => found,
+        },
     };
     match found {
         Verdict::Source { .. } => direction_allowed(mine, theirs, found),
@@ -89,13 +129,16 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
     }
 }
 
-/// Rule 2: a Primary without a disk works on the peer's data, so that must be the very data it knows.
+/// Rule 3: a Primary without a disk works on the peer's data, so that must be the very data it knows.
 fn one_disk(mine: &State, theirs: &State) -> Verdict {
     let has_disk = |state: &State| state.disk > DiskState::Failed;
     if !has_disk(mine) && !has_disk(theirs) {
         return Verdict::Refuse(Refusal::NoSource);
     }
     let (with, without) = if has_disk(mine) { (mine, theirs) } else { (theirs, mine) };
+    if is_back(with, without) {
+        return Verdict::Refuse(Refusal::RolledBack);
+    }
     if without.role == Role::Secondary {
         return Verdict::OneDisk;
     }
@@ -108,11 +151,49 @@ fn one_disk(mine: &State, theirs: &State) -> Verdict {
     if may_lack { Verdict::Refuse(Refusal::DataLost) } else { Verdict::OneDisk }
 }
 
-/// Rules 5 to 13.
+/// `who` shows a watermark below what `by` was told to be durable there: its disk was restored from an older image.
+fn is_back(who: &State, by: &State) -> bool {
+    who.mark < by.peer_mark
+}
+
+/// Rules 6 to 9. The bitmaps say nothing of a disk that was put back: all is copied.
+fn rolled_back(mine: &State, theirs: &State) -> Verdict {
+    if mine.discard_my_data {
+        return Verdict::Target { full: Some(Full::RolledBack) };
+    }
+    if theirs.discard_my_data {
+        return Verdict::Source { full: Some(Full::RolledBack) };
+    }
+    let i_am_back = is_back(mine, theirs);
+    let (old, other) = if i_am_back { (mine, theirs) } else { (theirs, mine) };
+    let known = old.current.is_some_and(|id| {
+        other.current == Some(id) || other.base == Some(id) || other.history.contains(id)
+    });
+    if is_back(other, old) || !known || other.disk == DiskState::Inconsistent {
+        Verdict::Refuse(Refusal::RolledBack)
+    } else if i_am_back {
+        Verdict::Target { full: Some(Full::RolledBack) }
+    } else {
+        Verdict::Source { full: Some(Full::RolledBack) }
+    }
+}
+
+/// Rule 23; `None` if nobody discards. Both do not: rule 2.
+fn discarded(mine: &State, theirs: &State) -> Option<Verdict> {
+    let one_base = mine.base.is_some() && mine.base == theirs.base;
+    let full = if one_base { None } else { Some(Full::Discarded) };
+    if mine.discard_my_data {
+        Some(Verdict::Target { full })
+    } else {
+        theirs.discard_my_data.then_some(Verdict::Source { full })
+    }
+}
+
+/// Rules 10 to 18.
 fn same_generation(me: Side<'_>, peer: Side<'_>) -> Verdict {
     let (mine, theirs) = (me.state, peer.state);
-    let source = Verdict::Source { full: false };
-    let target = Verdict::Target { full: false };
+    let source = Verdict::Source { full: None };
+    let target = Verdict::Target { full: None };
     let pick = |first: bool, second: bool| match (first, second) {
         (true, false) => Some(source),
         (false, true) => Some(target),
@@ -142,7 +223,7 @@ fn same_generation(me: Side<'_>, peer: Side<'_>) -> Verdict {
         .unwrap_or(if me.node < peer.node { source } else { target })
 }
 
-/// Rules 14 to 17.
+/// Rules 19 to 22.
 fn by_ancestry(mine: &State, a: GenerationId, theirs: &State, b: GenerationId) -> Verdict {
     let i_am_base = theirs.base == Some(a);
     let peer_is_base = mine.base == Some(b);
@@ -152,10 +233,10 @@ fn by_ancestry(mine: &State, a: GenerationId, theirs: &State, b: GenerationId) -
         return Verdict::Refuse(Refusal::SplitBrain);
     }
     match (i_am_base, peer_is_base, i_am_past, peer_is_past) {
-        (true, ..) => Verdict::Target { full: false },
-        (_, true, ..) => Verdict::Source { full: false },
-        (_, _, true, _) => Verdict::Target { full: true },
-        (_, _, _, true) => Verdict::Source { full: true },
+        (true, ..) => Verdict::Target { full: None },
+        (_, true, ..) => Verdict::Source { full: None },
+        (_, _, true, _) => Verdict::Target { full: Some(Full::Past) },
+        (_, _, _, true) => Verdict::Source { full: Some(Full::Past) },
         _ if share_an_ancestor(mine, theirs) => Verdict::Refuse(Refusal::SplitBrain),
         _ => Verdict::Refuse(Refusal::Unrelated),
     }
@@ -198,9 +279,19 @@ mod tests {
             Just(DiskState::Consistent),
             Just(DiskState::UpToDate)
         ];
-        let flags = any::<(bool, bool, bool, bool)>();
-        (id(), id(), proptest::collection::vec(0u128..5, 0..3), disk, 0u64..3, flags).prop_map(
-            |(current, base, past, disk, dirty_blocks, (primary, crashed, survivor, po))| {
+        let flags = any::<(bool, bool, bool, bool, bool)>();
+        let marks = (2u64..4, 0u64..4);
+        let past = proptest::collection::vec(0u128..5, 0..3);
+        (id(), id(), past, disk, 0u64..3, flags, marks).prop_map(
+            |(
+                current,
+                base,
+                past,
+                disk,
+                dirty_blocks,
+                (primary, crashed, survivor, po, discard),
+                (mark, peer_mark),
+            )| {
                 let mut history = History::default();
                 past.into_iter().for_each(|id| history.push(GenerationId(id)));
                 State {
@@ -213,6 +304,9 @@ mod tests {
                     crashed,
                     survivor,
                     peer_outdated: po,
+                    discard_my_data: discard,
+                    mark,
+                    peer_mark,
                 }
             },
         )
@@ -237,7 +331,13 @@ mod tests {
         fn bits_are_never_dropped(a in any_state(), b in any_state()) {
             let (one, two) = (Side { node: NodeId(0), state: &a }, Side { node: NodeId(1), state: &b });
             match verdict(one, two) {
-                Verdict::Equal => prop_assert_eq!(a.dirty_blocks + b.dirty_blocks, 0),
+                Verdict::Equal => {
+                    prop_assert_eq!(a.dirty_blocks + b.dirty_blocks, 0);
+                    prop_assert!(a.mark >= b.peer_mark && b.mark >= a.peer_mark);
+                }
+                Verdict::Source { full: None } => {
+                    prop_assert!(a.mark >= b.peer_mark && b.mark >= a.peer_mark);
+                }
                 Verdict::Target { .. } => {
                     prop_assert!(a.role == Role::Secondary || a.disk == DiskState::Inconsistent);
                     prop_assert!(b.disk >= DiskState::Consistent);
@@ -249,5 +349,84 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    /// What a Secondary says of itself: its generations, 0 for none.
+    fn said(current: u128, base: u128, past: &[u128], disk: DiskState) -> State {
+        let mut history = History::default();
+        past.iter().for_each(|id| history.push(GenerationId(*id)));
+        State {
+            current: (current > 0).then_some(GenerationId(current)),
+            base: (base > 0).then_some(GenerationId(base)),
+            history,
+            disk,
+            role: Role::Secondary,
+            dirty_blocks: 1,
+            crashed: false,
+            survivor: false,
+            peer_outdated: false,
+            discard_my_data: false,
+            mark: 5,
+            peer_mark: 5,
+        }
+    }
+
+    fn discards(state: State) -> State {
+        State { discard_my_data: true, ..state }
+    }
+
+    /// Its disk was put back: the other was told of 5.
+    fn back(state: State) -> State {
+        State { mark: 3, ..state }
+    }
+
+    fn of(mine: &State, theirs: &State) -> Verdict {
+        let (me, peer) = (NodeId(1), NodeId(0));
+        verdict(Side { node: me, state: mine }, Side { node: peer, state: theirs })
+    }
+
+    #[test]
+    fn a_conflict_is_decided_by_who_discards() {
+        use DiskState::{Consistent, Inconsistent, UpToDate};
+        let (a, b) = (said(2, 1, &[1], UpToDate), said(3, 1, &[1], UpToDate));
+        assert_eq!(of(&a, &b), Verdict::Refuse(Refusal::SplitBrain));
+        assert_eq!(of(&discards(a), &discards(b)), Verdict::Refuse(Refusal::BothDiscard));
+        assert_eq!(of(&discards(a), &b), Verdict::Target { full: None });
+        let all = Verdict::Target { full: Some(Full::Discarded) };
+        assert_eq!(of(&discards(a), &said(3, 4, &[1], UpToDate)), all, "another base");
+        assert_eq!(of(&discards(a), &said(3, 0, &[1], UpToDate)), all, "no base");
+        assert_eq!(of(&discards(said(2, 0, &[1], UpToDate)), &said(3, 0, &[1], UpToDate)), all);
+        assert_eq!(of(&discards(a), &said(9, 8, &[8], UpToDate)), all, "unrelated");
+        let nothing_there = said(3, 1, &[1], Inconsistent);
+        assert_eq!(of(&discards(a), &nothing_there), Verdict::Refuse(Refusal::NoSource));
+        // Where ancestry decides, it does.
+        let behind = said(1, 0, &[], Consistent);
+        assert_eq!(of(&discards(a), &behind), Verdict::Source { full: None });
+        let invalid = said(0, 0, &[], Inconsistent);
+        assert_eq!(of(&invalid, &a), Verdict::Target { full: Some(Full::Fresh) });
+    }
+
+    #[test]
+    fn a_disk_that_was_put_back_is_copied_whole_or_refused() {
+        use DiskState::{Consistent, Inconsistent, Outdated, UpToDate};
+        let all = Verdict::Target { full: Some(Full::RolledBack) };
+        let old = back(said(1, 0, &[], Consistent));
+        assert_eq!(of(&old, &said(1, 0, &[], Consistent)), all, "same generation");
+        assert_eq!(of(&old, &said(2, 1, &[], UpToDate)), all, "no bitmap is believed");
+        assert_eq!(of(&old, &said(4, 0, &[2, 1], UpToDate)), all);
+        let half_copied = back(said(2, 0, &[1], Inconsistent));
+        assert_eq!(of(&half_copied, &said(2, 0, &[1], UpToDate)), all);
+        let crashed = State { crashed: true, ..old };
+        assert_eq!(of(&crashed, &said(1, 0, &[], Consistent)), all, "whoever was Primary");
+        let refused = Verdict::Refuse(Refusal::RolledBack);
+        let own_way = back(said(2, 1, &[1], UpToDate));
+        assert_eq!(of(&own_way, &said(1, 0, &[], Consistent)), refused);
+        assert_eq!(of(&old, &said(1, 0, &[], Inconsistent)), refused);
+        assert_eq!(of(&old, &back(said(1, 0, &[], Consistent))), refused, "both");
+        assert_eq!(of(&old, &said(1, 0, &[], DiskState::Diskless)), refused);
+        let outdated = Verdict::Refuse(Refusal::SourceOutdated);
+        assert_eq!(of(&old, &said(1, 0, &[], Outdated)), outdated);
+        assert_eq!(of(&discards(own_way), &said(1, 0, &[], Consistent)), all);
+        assert_eq!(of(&discards(said(1, 0, &[], Consistent)), &old), all, "it is the operator's");
     }
 }

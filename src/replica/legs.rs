@@ -93,7 +93,9 @@ impl Replica {
             }
             Some(Owner::CopyRead(at)) => self.on_copy_read(at, op, result),
             Some(Owner::FlushLocal) => self.on_local_flush(ok),
-            Some(Owner::FlushForPeer { id, conn }) => self.on_flush_for_peer(id, conn, ok),
+            Some(Owner::FlushForPeer { id, conn, mark }) => {
+                self.on_flush_for_peer(id, conn, mark, ok);
+            }
             Some(Owner::FlushForEnd) => self.on_flush_for_end(ok),
             Some(Owner::FlushForSole(conn)) => self.on_flush_for_sole(conn, ok),
             // Nobody waits for it any more; if it was a read, its buffer is free.

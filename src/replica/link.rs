@@ -16,7 +16,8 @@ use crate::limits::{
     BLOCK_SECTORS, IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS,
 };
 use crate::replica::event::{Buf, ConnId, MetaSeq, Notice, Payload, Tick};
-use crate::replica::generation::{Side, Verdict, verdict};
+use crate::replica::generation::{Side, Verdict, needs_operator, verdict};
+use crate::replica::snapshot::StandAlone;
 use crate::wire::message::{DiskState, Hello, Message, Refusal, Role, State};
 use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 
@@ -77,6 +78,7 @@ pub(super) struct Link {
     out: Credits,
     taken: Credits,
     last_refusal: Option<(bool, Refusal)>,
+    peer_left: bool,
 }
 
 impl Link {
@@ -108,6 +110,7 @@ impl Link {
             out: Credits::default(),
             taken: Credits::default(),
             last_refusal: None,
+            peer_left: false,
         }
     }
 
@@ -204,6 +207,15 @@ impl Link {
 
     pub(super) fn last_refusal(&self) -> Option<(bool, Refusal)> {
         self.last_refusal
+    }
+
+    /// The last connection ended with the peer's goodbye.
+    pub(super) fn peer_left(&self) -> bool {
+        self.peer_left
+    }
+
+    pub(super) fn set_peer_left(&mut self) {
+        self.peer_left = true;
     }
 
     pub(super) fn began(&self) -> Tick {
@@ -332,7 +344,8 @@ fn counted<'a>(credits: &'a mut Credits, message: &Message) -> Option<&'a mut us
 
 impl Replica {
     pub(super) fn on_connected(&mut self, conn: ConnId) {
-        if self.link.newest.is_some_and(|newest| conn <= newest) || self.role_change.is_leaving() {
+        let unwanted = self.role_change.is_leaving() || !self.wants_peer();
+        if unwanted || self.link.newest.is_some_and(|newest| conn <= newest) {
             self.close(conn, false);
             return;
         }
@@ -536,12 +549,14 @@ impl Replica {
         self.set_size(agreed);
         match found {
             Verdict::Equal => {
+                self.sb.peer_mark = peer.mark;
                 self.sb.outdated = false;
                 self.sb.peer_outdated = false;
                 self.sb.crashed = false;
                 self.sb.base = None;
             }
             Verdict::Source { .. } => {
+                self.sb.peer_mark = self.sb.peer_mark.max(peer.mark);
                 self.sb.peer_outdated = true;
                 self.flush_for_start();
             }
@@ -566,6 +581,7 @@ impl Replica {
         self.link.lost_primary = None;
         self.link.last_refusal = None;
         self.link.peer_role = peer.role;
+        self.orders.keep_my_data();
         self.counters.resynced_bytes = 0;
         self.counters.resynced_zero_bytes = 0;
         match found {
@@ -619,6 +635,10 @@ impl Replica {
     fn refused(&mut self, by_peer: bool, reason: Refusal) {
         self.link.last_refusal = Some((by_peer, reason));
         self.notify(Notice::Refused { by_peer, reason });
+        // Said by our peer, not by a stranger at its address.
+        if needs_operator(reason) && self.link.peer_hello.is_some() {
+            self.stand_alone(StandAlone::Refused(reason));
+        }
         if let Some(conn) = self.link.conn {
             self.close(conn, true);
         }
@@ -651,14 +671,14 @@ impl Replica {
             self.link.lost_primary = Some(self.now);
         }
         self.link.end();
+        self.watermark.forget();
         self.ops.forget(|owner| matches!(owner, Owner::Peer(_) | Owner::FlushPeer));
         self.unstable_becomes_dirty();
         self.alone.forget_owner();
         self.requests_lost_peer();
         self.flush_lost_peer();
         self.role_change_lost_peer();
-        let follows = self.role == Role::Secondary && !self.role_change.is_rising();
-        if was_up && follows && !self.sb.peer_outdated {
+        if was_up && self.follows() && !self.sb.peer_outdated {
             // A Primary that vanished may have gone on: whether this is the newest data is not known any more. A node
             // that is becoming Primary has the peer's word that it is not one.
             if self.disk == DiskState::UpToDate {

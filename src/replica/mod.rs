@@ -36,6 +36,7 @@ mod legs;
 mod link;
 mod losses;
 mod ops;
+mod orders;
 mod overlap;
 mod peer_side;
 mod persist;
@@ -44,6 +45,7 @@ mod resync;
 mod role;
 mod settle;
 pub mod snapshot;
+mod watermark;
 
 use crate::limits::{AL_RING_BLOCKS, AL_SLOTS, PAGE_BIT_BYTES, REQUESTS_MAX};
 use crate::meta::layout::Layout;
@@ -58,12 +60,14 @@ use event::{Action, Buf, Command, CommandId, ConnId, Input, MetaSeq, Notice, OpI
 use flush::Flusher;
 use link::Link;
 use ops::Ops;
+use orders::Orders;
 use overlap::Overlap;
 use request::Requests;
 use resync::Resync;
 use role::RoleChange;
-pub use snapshot::{Connection, Replication, Snapshot, Suspended};
+pub use snapshot::{Connection, Replication, Snapshot, StandAlone, Suspended};
 use std::collections::VecDeque;
+use watermark::Watermark;
 
 /// What an operator may tune.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +87,8 @@ pub struct Start {
     pub layout: Layout,
     /// The superblock as it was chosen from its copies.
     pub superblock: Superblock,
+    /// The copy to write first, see `meta::recovery`.
+    pub stale_copy: u8,
     /// The other node.
     pub peer: NodeId,
     /// The newest activity-log transaction. With an unreliable log the driver first sets every bit on disk, then
@@ -110,6 +116,8 @@ pub struct Replica {
     discard: bool,
     /// What the superblock on disk says, or will say once the queued steps are durable.
     sb: Superblock,
+    /// Its copies in the order in which they are written.
+    copies: [u8; 2],
     /// The step that makes `sb` durable.
     sb_durable_with: MetaSeq,
     ids: GenerationSource,
@@ -132,6 +140,8 @@ pub struct Replica {
     alone: Alone,
     resync: Resync,
     role_change: RoleChange,
+    orders: Orders,
+    watermark: Watermark,
     actions: VecDeque<Action>,
     next_tick: Option<Tick>,
     counters: Counters,
@@ -177,6 +187,7 @@ impl Replica {
             block_bytes: start.block_bytes,
             discard: start.discard,
             sb,
+            copies: [start.stale_copy, 1 - start.stale_copy],
             sb_durable_with: MetaSeq(0),
             ids: GenerationSource(start.entropy),
             role: Role::Secondary,
@@ -196,6 +207,8 @@ impl Replica {
             alone: Alone::default(),
             resync: Resync::new(),
             role_change: RoleChange::default(),
+            orders: Orders::default(),
+            watermark: Watermark::default(),
             actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
             next_tick: None,
             counters: Counters::default(),
@@ -296,6 +309,7 @@ impl Replica {
             self.pump_flush();
             self.pump_resync();
             self.pump_requests();
+            self.pump_watermark();
             self.pump_meta();
             // A step of metadata that had nothing to write is durable at once, and somebody may wait for it.
             if self.meta.durable() == before {
@@ -322,6 +336,9 @@ impl Replica {
             Command::Promote { force } => self.promote(id, force),
             Command::Demote => self.demote(id),
             Command::Detach => self.detach(id),
+            Command::Disconnect => self.disconnect(id),
+            Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
+            Command::Invalidate { peer } => self.invalidate(id, peer),
         }
     }
 
@@ -337,6 +354,9 @@ impl Replica {
             crashed: self.sb.crashed,
             survivor: self.link.was_up(),
             peer_outdated: self.sb.peer_outdated,
+            discard_my_data: self.orders.discard_my_data(),
+            mark: self.sb.mark,
+            peer_mark: self.sb.peer_mark,
         }
     }
 
@@ -429,6 +449,8 @@ enum Owner {
         id: u64,
         /// The connection it came on.
         conn: ConnId,
+        /// The watermark is raised after it.
+        mark: bool,
     },
     /// The flush at the end of a resync, at the target.
     FlushForEnd,

@@ -80,7 +80,7 @@ impl Replica {
                 self.on_copy_in(id, span, Some(buf));
             }
             (Message::ResyncZero { id, span }, None) => self.on_copy_in(id, span, None),
-            (Message::Flush { id }, None) => self.flush_for_peer(id, conn),
+            (Message::Flush { id, mark }, None) => self.flush_for_peer(id, conn, mark),
             (_, buf) => {
                 self.release(buf);
                 self.broken("a request that it may not make, or outside the volume");
@@ -109,6 +109,7 @@ impl Replica {
                 self.notify(Notice::State);
             }
             Message::DiskFailed => self.on_peer_disk_failed(),
+            Message::Mark { mark, more } => self.on_mark(mark, more),
             Message::DiskFailedAck { current } => self.on_disk_failed_ack(current),
             _ => self.broken("a message out of turn"),
         }

@@ -18,7 +18,7 @@ impl Replica {
         }
         self.sb.sequence += 1;
         self.sb.check().expect("a superblock is sound before it is written");
-        for copy in [0, 1] {
+        for copy in self.copies {
             self.sb_durable_with = self.meta.push(Step::Superblock { copy, content: self.sb });
         }
         self.sb_durable_with

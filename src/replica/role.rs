@@ -5,6 +5,7 @@
 //!                └── peer known outdated, or forced ──►┘
 //!  demote:   Idle ─► Draining ─► Flushing ─► Sinking (empty log, record) ─► Idle, Secondary
 //!  detach:           the same, then ─► Leaving (record "outdated", say Bye) ─► Gone
+//!  disconnect:       a Secondary, without draining ─► Leaving ─► Idle; other orders (`orders.rs`) leave alike
 //! ```
 //!
 //! A node becomes Primary when its data is UpToDate and the peer agrees, or the peer is recorded as outdated, or the
@@ -31,18 +32,34 @@ enum Stage {
     Gone,
 }
 
+/// Why a node takes leave of its peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Leave {
+    /// It does not: only its role changes.
+    #[default]
+    No,
+    /// Its own data was declared invalid: they meet again at once.
+    Invalid,
+    /// The peer's data was.
+    PeerInvalid,
+    /// An operator wants them apart.
+    Disconnect,
+    /// The daemon ends.
+    Detach,
+}
+
 /// The change of role that is under way.
 #[derive(Debug, Default)]
 pub(super) struct RoleChange {
     stage: Stage,
     command: Option<CommandId>,
-    leave: bool,
+    leave: Leave,
     /// The device is being taken away, and a command to give up the role will follow.
     device_stops: bool,
 }
 
 impl RoleChange {
-    fn draining(command: CommandId, leave: bool) -> RoleChange {
+    fn draining(command: CommandId, leave: Leave) -> RoleChange {
         let command = Some(command);
         RoleChange { stage: Stage::Draining, command, leave, device_stops: false }
     }
@@ -133,13 +150,22 @@ impl Replica {
         self.link.may_serve_elsewhere(self.now, self.settings.peer_timeout_ms)
     }
 
-    fn cannot_change_role(&self) -> Option<CommandError> {
-        if self.role_change.leave {
+    pub(super) fn cannot_change_role(&self) -> Option<CommandError> {
+        if self.role_change.leave == Leave::Detach {
             Some(CommandError::Detaching)
         } else if self.role_change.stage != Stage::Idle {
             Some(CommandError::Busy)
         } else {
             None
+        }
+    }
+
+    /// Until the goodbye is said, there is no new meeting.
+    pub(super) fn cannot_meet(&self) -> Option<CommandError> {
+        match self.role_change.leave {
+            Leave::No => None,
+            Leave::Detach => Some(CommandError::Detaching),
+            Leave::Invalid | Leave::PeerInvalid | Leave::Disconnect => Some(CommandError::Busy),
         }
     }
 
@@ -168,7 +194,13 @@ impl Replica {
     fn rise(&mut self) {
         self.sb.primary = true;
         self.sb.agreed_sectors = self.sectors;
+        self.orders.keep_my_data();
         self.role_change.stage = Stage::Rising(self.write_superblock());
+    }
+
+    /// Another node may be Primary, or become it, without this one.
+    pub(super) fn follows(&self) -> bool {
+        self.role == Role::Secondary && !self.role_change.is_rising()
     }
 
     pub(super) fn on_promote_ask(&mut self) {
@@ -201,7 +233,7 @@ impl Replica {
             self.reply(id, Ok(()));
             return;
         }
-        self.role_change = RoleChange::draining(id, false);
+        self.role_change = RoleChange::draining(id, Leave::No);
     }
 
     pub(super) fn detach(&mut self, id: CommandId) {
@@ -209,7 +241,7 @@ impl Replica {
             self.reply(id, Err(error));
             return;
         }
-        self.role_change = RoleChange::draining(id, true);
+        self.role_change = RoleChange::draining(id, Leave::Detach);
     }
 
     /// Moves the change of role on as far as it goes.
@@ -283,7 +315,7 @@ impl Replica {
             self.send(Message::RoleIs { role: Role::Secondary });
         }
         self.notify(Notice::Role(Role::Secondary));
-        if self.role_change.leave {
+        if self.role_change.leave == Leave::Detach {
             self.begin_leaving();
         } else {
             self.role_change_ends(Ok(()));
@@ -310,27 +342,59 @@ impl Replica {
     }
 
     fn say_goodbye(&mut self) {
-        self.role_change.stage = Stage::Gone;
+        let leave = self.role_change.leave;
+        if matches!(leave, Leave::Invalid | Leave::PeerInvalid) && !self.has_disk() {
+            self.role_change_ends(Err(CommandError::DiskFailed));
+            return;
+        }
         if let Some(conn) = self.link.conn() {
             if self.link.is_up() {
-                let outdated = self.sb.outdated && self.has_disk();
-                self.send(Message::Bye { outdated });
+                let outdated = self.sb.outdated || leave == Leave::Invalid;
+                self.send(Message::Bye { outdated: outdated && self.has_disk() });
             }
             self.close(conn, true);
             self.link_lost();
         }
-        if let Some(id) = self.role_change.command.take() {
+        let command = self.role_change.command.take();
+        match leave {
+            Leave::Detach => self.role_change.stage = Stage::Gone,
+            _ => self.role_change = RoleChange::default(),
+        }
+        if let Some(id) = command {
             self.reply(id, Ok(()));
         }
     }
 
-    /// The peer leaves in good order.
+    /// A Secondary parts as one that leaves, and stays.
+    pub(super) fn begin_parting(&mut self, id: CommandId) {
+        self.role_change = RoleChange::draining(id, Leave::Disconnect);
+        self.begin_leaving();
+    }
+
+    /// The goodbye waits for a record that was begun.
+    pub(super) fn leave_after(&mut self, id: CommandId, leave: Leave, after: MetaSeq) {
+        self.role_change = RoleChange::draining(id, leave);
+        self.role_change.stage = Stage::Leaving(after);
+    }
+
+    /// The peer parts in good order: it steps back, or it is Primary and goes on without us.
     pub(super) fn on_bye(&mut self, outdated: bool) {
-        if outdated && self.link.is_up() && self.disk == DiskState::UpToDate {
+        let good = self.link.is_up() && self.disk == DiskState::UpToDate;
+        let goes_on = !outdated
+            && self.role == Role::Secondary
+            && self.link.peer_role() == Role::Primary
+            && self.link.peer_can_read();
+        self.link.set_peer_left();
+        if good && outdated {
             self.sb.peer_outdated = true;
             self.write_superblock();
         }
         self.drop_link("the peer said goodbye");
+        if good && goes_on {
+            self.disk = DiskState::Outdated;
+            self.sb.outdated = true;
+            self.write_superblock();
+        }
     }
 
     pub(super) fn role_change_lost_peer(&mut self) {
@@ -356,7 +420,7 @@ impl Replica {
         }
     }
 
-    fn reply(&mut self, id: CommandId, result: Result<(), CommandError>) {
+    pub(super) fn reply(&mut self, id: CommandId, result: Result<(), CommandError>) {
         self.actions.push_back(Action::Reply { id, result });
     }
 }

@@ -66,6 +66,7 @@ impl Replica {
                 }
             }
             (Leg::Done, Leg::Done) if self.link.is_up() && self.link.peer_has_disk() => {
+                self.watermark.data_was_written();
                 if !request.kind.is_fua() && request.pinned {
                     self.activity.mark_unstable(request.span);
                 }

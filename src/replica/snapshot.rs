@@ -4,17 +4,29 @@ use super::{Counters, Replica};
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::Superblock;
 use crate::replica::event::Tick;
+use crate::replica::generation::{Full, Verdict};
 use crate::wire::message::{DiskState, Refusal, Role};
 
 /// The state of the connection, in the field's terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Connection {
+    /// There is none, and nobody tries: see [`Snapshot::stand_alone`].
+    StandAlone,
     /// There is none; the driver keeps trying.
     Connecting,
     /// The nodes are exchanging who they are.
     Greeting,
     /// Requests flow.
     Connected,
+}
+
+/// Why a node stands alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StandAlone {
+    /// An operator ordered it.
+    Ordered,
+    /// The nodes do not agree on whose data counts, and only an operator can say.
+    Refused(Refusal),
 }
 
 /// What the replication is doing.
@@ -68,6 +80,8 @@ pub struct Snapshot {
     pub out_of_sync_bytes: u64,
     /// Blocks to copy when the resync began, in bytes.
     pub resync_total_bytes: u64,
+    /// Why the resync that runs copies everything; `None` if it does not, or none runs.
+    pub full_resync: Option<Full>,
     /// When the resync began.
     pub resync_began: Tick,
     /// Slots of the activity log in use.
@@ -86,6 +100,12 @@ pub struct Snapshot {
     pub alone: bool,
     /// The last refusal: by the peer or not, and why.
     pub refusal: Option<(bool, Refusal)>,
+    /// Why this node does not look for its peer; `None` if it does.
+    pub stand_alone: Option<StandAlone>,
+    /// Should the two have gone different ways when they meet next, this node's way is void.
+    pub discard_my_data: bool,
+    /// The last connection ended with the peer's goodbye.
+    pub peer_left: bool,
     /// Sums.
     pub counters: Counters,
 }
@@ -120,6 +140,7 @@ impl Replica {
                 None => self.sectors * SECTOR_BYTES, // never written: nothing is known to be equal
             },
             resync_total_bytes: self.resync.total_blocks * BLOCK_BYTES,
+            full_resync: self.full_resync(),
             resync_began: self.resync.began,
             al_active: self.activity.active(),
             al_slots: self.settings.al_slots,
@@ -129,6 +150,9 @@ impl Replica {
             suspended: self.suspended(),
             alone: self.is_alone(),
             refusal: self.link.last_refusal(),
+            stand_alone: self.orders.stand_alone(),
+            discard_my_data: self.orders.discard_my_data(),
+            peer_left: self.link.peer_left(),
             counters: self.counters,
         }
     }
@@ -141,9 +165,22 @@ impl Replica {
     /// How far the nodes have got in meeting: cheaper than a whole snapshot.
     pub fn connection(&self) -> Connection {
         match self.link.conn() {
+            None if !self.wants_peer() => Connection::StandAlone,
             None => Connection::Connecting,
             Some(_) if self.link.is_up() => Connection::Connected,
             Some(_) => Connection::Greeting,
+        }
+    }
+
+    /// Why the resync that runs copies everything.
+    pub(super) fn full_resync(&self) -> Option<Full> {
+        match self.link.verdict {
+            Some(Verdict::Source { full } | Verdict::Target { full })
+                if self.resync.is_active() =>
+            {
+                full
+            }
+            _ => None,
         }
     }
 
@@ -163,6 +200,11 @@ impl Replica {
     /// tracked-difference oracle.
     pub fn tracks(&self, block: u64) -> bool {
         self.dirty.any(block..block + 1) || self.activity.covers(block)
+    }
+
+    /// True if this node's disk never held data of the volume: then no mark is needed to have all of it copied.
+    pub fn is_fresh(&self) -> bool {
+        self.sb.current.is_none()
     }
 
     /// Grows whenever a block may have ceased to be covered: what [`Replica::tracks`] said holds until then.

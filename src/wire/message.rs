@@ -94,6 +94,12 @@ pub struct State {
     pub survivor: bool,
     /// The sender knows the receiver's data to be outdated.
     pub peer_outdated: bool,
+    /// The sender's operator declares its changes void, should the two have gone different ways.
+    pub discard_my_data: bool,
+    /// The watermark of the sender's disk; it is durable there.
+    pub mark: u64,
+    /// The highest watermark of the receiver's disk that the sender was told of.
+    pub peer_mark: u64,
 }
 
 /// Why a node refuses to go on with a connection. Each is explained to the operator on both nodes.
@@ -121,6 +127,10 @@ pub enum Refusal {
     SourceOutdated,
     /// A resync is due but neither side has consistent data.
     NoSource,
+    /// Each side's operator declared its own changes void: nobody is left to copy from.
+    BothDiscard,
+    /// A disk was restored from an older image, and the other cannot simply be copied over it.
+    RolledBack,
     /// The Primary's disk failed, and the peer may have lost what it had accepted and not yet put on stable media.
     DataLost,
 }
@@ -204,6 +214,8 @@ pub enum Message {
     Flush {
         /// Names the request.
         id: u64,
+        /// And raise the watermark after it.
+        mark: bool,
     },
     /// Answer to `Flush`.
     FlushAck {
@@ -281,6 +293,13 @@ pub enum Message {
     Bye {
         /// I have recorded durably that my data is outdated: you may go on alone.
         outdated: bool,
+    },
+    /// My watermark was raised, durably.
+    Mark {
+        /// To this.
+        mark: u64,
+        /// Raise yours, too.
+        more: bool,
     },
     /// Are you there?
     Ping,

@@ -68,6 +68,8 @@ pub(crate) fn start(input: &mut Input<'_>) -> Node {
         primary: false,
         crashed: false,
         instance: 0,
+        mark: 0,
+        peer_mark: 0,
     };
     let superblock = match flags >> 1 & 7 {
         0 | 1 => in_sync,

@@ -61,6 +61,9 @@ pub(crate) fn state(input: &mut Input<'_>, node: &Node) -> State {
         crashed: false,
         survivor: false,
         peer_outdated: false,
+        discard_my_data: false,
+        mark: mine.peer_mark,
+        peer_mark: mine.mark,
     };
     match input.byte() % 8 {
         0 => good,
@@ -93,6 +96,9 @@ pub(crate) fn state(input: &mut Input<'_>, node: &Node) -> State {
                 crashed: flags & 2 != 0,
                 survivor: flags & 4 != 0,
                 peer_outdated: flags & 8 != 0,
+                discard_my_data: flags & 16 != 0,
+                mark: u64::from(flags >> 6),
+                peer_mark: u64::from(flags >> 5 & 1),
             }
         }
     }
@@ -137,7 +143,7 @@ pub(crate) fn any(input: &mut Input<'_>, node: &Node) -> Message {
     let sectors = node.snapshot().sectors;
     let (data, zero) = (IO_BYTES_MAX as u64, ZERO_BYTES_MAX);
     let known = known(node);
-    match input.byte() % 30 {
+    match input.byte() % 31 {
         0 => Message::Hello(odd_hello(input, node)),
         1 => Message::State(state(input, node)),
         2 => Message::Refuse(refusal(input)),
@@ -158,7 +164,7 @@ pub(crate) fn any(input: &mut Input<'_>, node: &Node) -> Message {
             fua: input.flag(),
         },
         11 => Message::WriteAck { id: id(input, node), outcome: outcome(input) },
-        12 => Message::Flush { id: input.odd_number() },
+        12 => Message::Flush { id: input.odd_number(), mark: input.flag() },
         13 => Message::FlushAck { id: id(input, node), outcome: outcome(input) },
         14 => Message::Read { id: input.odd_number(), span: span(input, sectors, data) },
         15 => Message::ReadReply {
@@ -190,6 +196,7 @@ pub(crate) fn any(input: &mut Input<'_>, node: &Node) -> Message {
         }
         27 => Message::Bye { outdated: input.flag() },
         28 => Message::Ping,
+        29 => Message::Mark { mark: u64::from(input.byte()), more: input.flag() },
         _ => Message::Pong,
     }
 }

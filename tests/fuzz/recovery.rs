@@ -89,6 +89,8 @@ fn sound_disk(input: &mut Input<'_>) -> Disk {
         primary: flags & 32 != 0,
         crashed: flags & 64 != 0,
         instance: 3,
+        mark: 4,
+        peer_mark: 5,
     };
     let mut disk = Disk { changed: BTreeMap::new(), sound: sound_records() };
     for copy in [0, 1] {
@@ -143,8 +145,8 @@ fn change(disk: &mut Disk, input: &mut Input<'_>) {
 fn start(disk: &Disk) {
     let (layout, owner) = (layout(), owner(NODE));
     let read = |at| disk.read(at);
-    let superblock = match recovery::superblock(&layout, owner, read) {
-        Ok(superblock) => superblock,
+    let (superblock, stale_copy) = match recovery::superblock(&layout, owner, read) {
+        Ok(found) => found,
         Err(error) => {
             assert!(!error.to_string().is_empty());
             return;
@@ -160,6 +162,7 @@ fn start(disk: &Disk) {
     let mut replica = Replica::new(&Start {
         layout,
         superblock,
+        stale_copy,
         peer: NodeId(0),
         activity,
         block_bytes: 512,

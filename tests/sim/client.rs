@@ -1,5 +1,6 @@
 //! The clients of the device: they use it on whichever node is Primary, and remember what they were told.
 
+use crate::disk::NOISE;
 use crate::geometry::WINDOW_BLOCKS;
 use crate::node::Fact;
 use crate::plan::Plan;
@@ -9,6 +10,7 @@ use rblk::limits::{BLOCK_SECTORS, EXTENT_SECTORS, ZERO_BYTES_MAX};
 use rblk::replica::event::{Buf, FrontId, FrontOp, FrontResult};
 use rblk::span::Span;
 use rblk::wire::message::ZeroKind;
+use std::collections::BTreeMap;
 
 /// A request that has not been answered.
 #[derive(Clone, Copy)]
@@ -35,7 +37,14 @@ pub(crate) struct Client {
     pub(crate) stopped: bool,
     /// How the last request ended, for scenarios.
     pub(crate) last_result: Option<FrontResult>,
+    /// Writes at the victim of a split brain, by request and node: the registers do not know them, since they will be
+    /// lost.
+    scribbles: BTreeMap<u32, (usize, Buf)>,
+    next_scribble: u32,
 }
+
+/// Requests from this one on are scribbles.
+const FIRST_SCRIBBLE: u32 = 1 << 20;
 
 impl Client {
     pub(crate) fn new(plan: &Plan, rng: Rng) -> Client {
@@ -48,6 +57,8 @@ impl Client {
             asked: 0,
             stopped: false,
             last_result: None,
+            scribbles: BTreeMap::new(),
+            next_scribble: FIRST_SCRIBBLE,
         }
     }
 
@@ -89,14 +100,16 @@ impl Client {
 impl World {
     /// The node whose device can be used now.
     pub(crate) fn primary(&self) -> Option<usize> {
-        let primaries = || [0, 1].into_iter().filter(|node| self.is_primary(*node));
+        let good = |node: &usize| self.is_primary(*node) && self.oracle.victim != Some(*node);
+        let primaries = || [0, 1].into_iter().filter(good);
         primaries().find(|node| self.serves(*node)).or(primaries().next())
     }
 
-    /// One of the nodes that believe to be Primary: clients know no better.
+    /// One of the nodes that believe to be Primary: clients know no better. Those of the victim of a split brain do: what
+    /// they write there is a scribble.
     fn some_primary(&mut self) -> Option<usize> {
         match (self.is_primary(0), self.is_primary(1)) {
-            (true, true) => Some(self.rng.below(2) as usize),
+            (true, true) if self.oracle.victim.is_none() => Some(self.rng.below(2) as usize),
             _ => self.primary(),
         }
     }
@@ -181,6 +194,23 @@ impl World {
         self.submit(node, slot, FrontOp::Zero { span, kind, fua: false }, None, write);
     }
 
+    /// A block of noise at a node that goes its own way.
+    pub(crate) fn scribble(&mut self, node: usize, block: u64) {
+        let id = self.client.next_scribble;
+        self.client.next_scribble += 1;
+        let span = Span::new(block * BLOCK_SECTORS, BLOCK_SECTORS as u32).expect("a valid span");
+        let buf = self.nodes[node].take_buffer(vec![NOISE | id; BLOCK_SECTORS as usize]);
+        self.client.scribbles.insert(id, (node, buf));
+        self.sums.count("scribbles");
+        let op = FrontOp::Write { span, buf, fua: false };
+        self.tell(node, Fact::Request { id: FrontId(id), op });
+    }
+
+    /// Scribbles without an answer.
+    pub(crate) fn scribbles_pending(&self) -> usize {
+        self.client.scribbles.len()
+    }
+
     /// A read of a scenario.
     pub(crate) fn read_now(&mut self, node: usize, span: Span) {
         let slot = self.client.pending.iter().position(Option::is_none).expect("a free request");
@@ -244,6 +274,11 @@ impl World {
 
     /// A core answers.
     pub(crate) fn completed(&mut self, node: usize, id: FrontId, result: FrontResult) {
+        if let Some((at, buf)) = self.client.scribbles.remove(&id.0) {
+            assert!(at == node, "oracle client: answered by another node");
+            self.nodes[node].give_back(buf);
+            return;
+        }
         let slot = id.0 as usize;
         let pending = self.client.pending[slot].take();
         let pending = pending.expect("oracle client: a request is answered once");
@@ -274,7 +309,7 @@ impl World {
             }
             FrontOp::Flush if ok => {
                 self.register.flushed(pending.invoked, oldest);
-                self.oracle_flush_done(node);
+                self.oracle_flush_done(node, pending.invoked);
             }
             FrontOp::Read { .. } | FrontOp::Flush => {}
         }
@@ -285,6 +320,7 @@ impl World {
 
     /// The node dies: nobody will hear what became of its clients' requests.
     pub(crate) fn client_lost(&mut self, node: usize) {
+        self.client.scribbles.retain(|_, (at, _)| *at != node);
         for slot in 0..self.client.pending.len() {
             let Some(pending) = self.client.pending[slot] else { continue };
             if pending.node != node {

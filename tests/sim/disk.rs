@@ -15,11 +15,14 @@
 //! Two overlapping writes in flight on one disk have no defined end: the disk refuses them, as an oracle.
 
 use crate::geometry::Geometry;
-use crate::metadisk::MetaDisk;
+use crate::metadisk::{Blocks, MetaDisk};
 use crate::rng::Rng;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::span::Span;
 use std::collections::BTreeMap;
+
+/// Values from here on were never written by a client.
+pub(crate) const NOISE: u32 = 0xC000_0000;
 
 /// What an operation does.
 #[derive(Clone)]
@@ -34,6 +37,14 @@ pub(crate) enum Work {
     },
     /// What was not stable when it started.
     Flush(Vec<Unflushed>),
+}
+
+/// A copy of a disk.
+pub(crate) struct Image {
+    current: Vec<u32>,
+    blocks: Blocks,
+    /// Its watermark.
+    pub(crate) mark: u64,
 }
 
 /// A sector that a flush will make stable.
@@ -225,6 +236,30 @@ impl Disk {
         }
         if let (Work::Write { data, .. }, Some(span)) = (op.work, op.span) {
             self.write(span, data.as_deref(), false, || rng.chance(50));
+        }
+    }
+
+    /// What a copy of the whole disk would hold now: a snapshot of the volume below it.
+    pub(crate) fn image(&self) -> Image {
+        Image {
+            current: self.current.clone(),
+            blocks: self.meta.copy(),
+            mark: self.meta.superblock.mark,
+        }
+    }
+
+    /// The disk is put back to what it was.
+    pub(crate) fn restore(&mut self, image: Image) {
+        for (at, value) in image.current.into_iter().enumerate() {
+            self.set(at, value, true);
+        }
+        self.meta.restore(image.blocks);
+    }
+
+    /// Nothing of what the disk holds may ever be used again: every sector becomes noise of its own.
+    pub(crate) fn scramble(&mut self) {
+        for at in 0..self.current.len() {
+            self.set(at, NOISE | at as u32, true);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::net::pause_length;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::world::{Event, World};
+use rblk::replica::event::Command;
 use serde::{Deserialize, Serialize};
 
 /// A fault. Lengths in microseconds.
@@ -29,6 +30,14 @@ pub(crate) enum Fault {
     Detach { node: usize },
     /// The other node becomes Primary.
     Switch,
+    /// An operator takes the nodes apart.
+    Disconnect { node: usize },
+    /// An operator declares data void.
+    Invalidate { node: usize, peer: bool },
+    /// An operator makes a second Primary while the network is down.
+    Split { apart: u64 },
+    /// A node loses its power and comes back with an older image of its disk.
+    Restore { node: usize, length: u64 },
     /// An operation of the disk fails, after some that do not.
     DiskError { node: usize, what: DiskPart, skip: u64 },
     /// The next operation on the disk's data never ends.
@@ -58,11 +67,15 @@ enum Kind {
     Pause,
     Detach,
     Switch,
+    Disconnect,
+    Invalidate,
+    Split,
+    Restore,
     DiskError(DiskPart),
     DiskHang,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 14] = [
     Kind::Cut,
     Kind::HalfOpen,
     Kind::OneWay,
@@ -73,6 +86,10 @@ const KINDS: [Kind; 10] = [
     Kind::Pause,
     Kind::Detach,
     Kind::Switch,
+    Kind::Disconnect,
+    Kind::Invalidate,
+    Kind::Split,
+    Kind::Restore,
 ];
 
 /// Of disks, which are good in most plans.
@@ -136,6 +153,10 @@ impl Groups {
             }
             Kind::Detach => Fault::Detach { node },
             Kind::Switch => Fault::Switch,
+            Kind::Disconnect => Fault::Disconnect { node },
+            Kind::Invalidate => Fault::Invalidate { node, peer: rng.chance(30) },
+            Kind::Split => Fault::Split { apart: length },
+            Kind::Restore => Fault::Restore { node, length },
             Kind::DiskError(what) => {
                 Fault::DiskError { node, what, skip: rng.pick(&[0, 0, 1, 5, 30]) }
             }
@@ -254,6 +275,17 @@ impl World {
                 self.leave(node);
             }
             Fault::Switch => self.switch_over(),
+            Fault::Disconnect { node } => self.command(node, Command::Disconnect),
+            Fault::Invalidate { node, peer } => self.invalidate(node, peer),
+            Fault::Restore { node, length } => {
+                self.crash(node, true, length);
+                self.restore(node);
+            }
+            Fault::Split { apart } => {
+                self.net.parted_until = self.net.parted_until.max(self.now + apart);
+                self.cut(false);
+                self.operator.folly_until = self.now + apart;
+            }
             Fault::DiskError { node, what, skip } => {
                 self.note(Some(node), || format!("! {what:?} will fail, after {skip} more"));
                 self.nodes[node].error_at = Some((what, skip));

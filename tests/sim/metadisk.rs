@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 const TEAR_BYTES: usize = 64;
 
 type Block = Box<[u8; META_BLOCK_BYTES]>;
+/// All metadata blocks, by address.
+pub(crate) type Blocks = BTreeMap<u64, Block>;
 type Bits = Box<[u8; PAGE_BIT_BYTES]>;
 
 /// What a block says.
@@ -55,12 +57,14 @@ pub(crate) struct Record<'a> {
     on_disk: &'a [Bits],
     in_flight: Vec<(u32, &'a Bits)>,
     logged: u64,
+    /// A disk without a generation holds nothing: whatever its bitmap says, it is copied whole.
+    fresh: bool,
 }
 
 impl Record<'_> {
     /// True if a start would take `block` for dirty.
     pub(crate) fn covers(&self, block: u64) -> bool {
-        if self.logged >> (block / EXTENT_BLOCKS) & 1 == 1 {
+        if self.fresh || self.logged >> (block / EXTENT_BLOCKS) & 1 == 1 {
             return true;
         }
         let page = block / PAGE_BLOCKS;
@@ -106,6 +110,16 @@ impl MetaDisk {
         }
     }
 
+    pub(crate) fn copy(&self) -> Blocks {
+        self.blocks.clone()
+    }
+
+    pub(crate) fn restore(&mut self, blocks: Blocks) {
+        assert!(self.in_flight.is_empty(), "a disk is restored while nobody uses it");
+        self.blocks = blocks;
+        self.read_again();
+    }
+
     /// A block as a daemon reads it.
     pub(crate) fn read(&self, address: u64) -> recovery::RawBlock {
         self.blocks.get(&address).cloned()
@@ -140,7 +154,7 @@ impl MetaDisk {
 
     fn read_again(&mut self) {
         self.version += 1;
-        self.superblock = recovery::superblock(&self.layout, self.owner, |at| self.read(at))
+        (self.superblock, _) = recovery::superblock(&self.layout, self.owner, |at| self.read(at))
             .expect("oracle metadata: no power cut takes both copies of the superblock");
         let log = recovery::activity_log(&self.layout, self.owner, |at| self.read(at));
         match log {
@@ -242,14 +256,15 @@ impl MetaDisk {
     /// What a start after a crash right now would find, whatever lands of what is in flight.
     pub(crate) fn record(&self) -> Record<'_> {
         let (mut logged, mut pages) = (self.log, Vec::new());
+        let mut fresh = self.superblock.current.is_none();
         for write in self.in_flight.values() {
             match &write.content {
                 Content::Page { page, bits } => pages.push((*page, bits)),
                 Content::Log { extents, .. } => logged &= extents,
-                Content::Superblock(_) => {}
+                Content::Superblock(found) => fresh &= found.current.is_none(),
             }
         }
-        Record { on_disk: &self.pages, in_flight: pages, logged }
+        Record { on_disk: &self.pages, in_flight: pages, logged, fresh }
     }
 
     /// A page of the bitmap rots.

@@ -116,10 +116,10 @@ impl World {
     pub(crate) fn dial(&mut self) {
         self.net.dialling = false;
         let [one, two] = &self.nodes;
-        if !one.is_running() || one.open.is_some() {
+        if !one.wants_peer() || one.open.is_some() {
             return;
         }
-        let reachable = self.now >= self.net.parted_until && two.is_running();
+        let reachable = self.now >= self.net.parted_until && two.wants_peer();
         if one.paused || !reachable {
             self.dial_soon();
             return;

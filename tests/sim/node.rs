@@ -130,6 +130,8 @@ impl Node {
             primary: false,
             crashed: false,
             instance: 0,
+            mark: 0,
+            peer_mark: 0,
         };
         let garbage = if plan.fresh { 0x8000_0000 | (id as u32) << 24 } else { 0 };
         let value = |at: usize| if garbage > 0 { garbage | at as u32 } else { 0 };
@@ -167,6 +169,11 @@ impl Node {
         self.replica.is_some()
     }
 
+    /// It runs, and looks for its peer.
+    pub(crate) fn wants_peer(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.wants_peer())
+    }
+
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         self.replica.as_ref().map(|replica| replica.snapshot())
     }
@@ -198,6 +205,7 @@ impl Node {
         let role = if state.role == Role::Primary { "Pri" } else { "Sec" };
         let disk = format!("{:?}", state.disk);
         let conn = match state.connection {
+            Connection::StandAlone => "Solo",
             Connection::Connecting => "Down",
             Connection::Greeting => "Hi..",
             Connection::Connected => "Conn",
@@ -284,11 +292,13 @@ impl World {
         let meta = &mut target.disk.meta;
         let owner = meta.superblock.owner();
         let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
-        let superblock = found.expect("oracle metadata: a superblock is found at start");
+        let (superblock, stale_copy) =
+            found.expect("oracle metadata: a superblock is found at start");
         let activity = meta.recover_log();
         let start = Start {
             layout: meta.layout,
             superblock,
+            stale_copy,
             peer: NodeId(1 - node as u8),
             activity,
             block_bytes: 512,
@@ -315,7 +325,6 @@ impl World {
         }
         self.oracle_before_crash(node, power);
         self.client_lost(node);
-        self.operator_lost(node);
         self.net_lost(node, power);
         self.nodes[node].forget_memory();
         let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
@@ -325,6 +334,8 @@ impl World {
         } else {
             disk.daemon_killed(rng);
         }
+        self.oracle_superblock(node); // one that was in flight may have landed
+        self.operator_lost(node);
         self.dial_soon();
     }
 

@@ -1,5 +1,6 @@
 //! Who runs the two nodes: a cluster manager that wants one Primary, and an operator with odd ideas. Fate is `fate.rs`.
 
+use crate::disk::Image;
 use crate::net::pause_length;
 use crate::node::Fact;
 use crate::rng::Rng;
@@ -23,6 +24,10 @@ pub(crate) struct Operator {
     asked: Option<Asked>,
     /// Where the Primary should be.
     pub(crate) prefer: usize,
+    /// Until then he would make a second Primary, if he could.
+    pub(crate) folly_until: u64,
+    /// An older copy of each disk.
+    images: [Option<Image>; 2],
     pub(crate) healing_since: u64,
     /// It only heals when told to; scenarios act by themselves.
     pub(crate) idle: bool,
@@ -37,6 +42,8 @@ impl Operator {
             next_command: 0,
             asked: None,
             prefer: 0,
+            folly_until: 0,
+            images: [None, None],
             healing_since: 0,
             idle: false,
             last_reply: None,
@@ -53,15 +60,21 @@ impl World {
         for node in [0, 1] {
             self.replace_disk(node);
         }
+        self.copy_disk();
         if self.healing {
             self.heal_more();
         }
         if self.operator.asked.is_some() || self.operator.idle {
             return;
         }
-        if self.is_primary(0) && self.is_primary(1) {
+        if let Some(victim) = self.oracle.victim.filter(|victim| self.is_primary(*victim)) {
+            self.folly(victim);
+        } else if self.is_primary(0) && self.is_primary(1) {
             let stale = if self.serves(0) { 1 } else { 0 };
             self.command(stale, Command::Demote);
+        } else if self.now < self.operator.folly_until && self.split() {
+            self.operator.folly_until = 0;
+        } else if self.connect_again() {
         } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
         } else if self.primary().is_none() {
@@ -87,9 +100,47 @@ impl World {
 
     fn nonsense(&mut self) {
         let node = self.operator.rng.below(2) as usize;
-        let command = self.operator.rng.pick(&[Command::Promote { force: false }, Command::Demote]);
+        let command = self.operator.rng.pick(&[
+            Command::Promote { force: false },
+            Command::Demote,
+            Command::Connect { discard_my_data: false },
+        ]);
         self.sums.count("nonsense commands");
-        self.command(node, command);
+        if !self.oracle.is_void(node) && self.oracle.victim != Some(node) {
+            self.command(node, command);
+        }
+    }
+
+    /// The victim of a split brain is used for a while: all of that will be lost.
+    fn folly(&mut self, victim: usize) {
+        if self.healing || self.operator.rng.chance(20) {
+            self.command(victim, Command::Demote);
+            return;
+        }
+        for _ in 0..self.operator.rng.below(4) {
+            let blocks = self.geometry.dense_blocks() as u64;
+            let block = self.geometry.block(self.operator.rng.below(blocks) as usize);
+            if self.is_primary(victim) {
+                self.scribble(victim, block);
+            }
+        }
+    }
+
+    /// A node that stands alone looks for its peer again, sooner or later. The victim of a split brain mostly says that
+    /// its way is void; without that the two meet, and stand alone again.
+    fn connect_again(&mut self) -> bool {
+        let alone = |node: &usize| {
+            let node = &self.nodes[*node];
+            node.is_running() && node.seen.1 == Connection::StandAlone
+        };
+        let Some(node) = [0, 1].into_iter().find(alone) else { return false };
+        if !self.healing && !self.operator.rng.chance(15) {
+            return false;
+        }
+        let void = self.oracle.victim == Some(node) || self.oracle.is_void(node);
+        let discard = void && (self.healing || self.operator.rng.chance(80));
+        self.command(node, Command::Connect { discard_my_data: discard });
+        true
     }
 
     /// Nobody is Primary.
@@ -97,7 +148,9 @@ impl World {
         if self.operator.rng.chance(30) {
             self.operator.prefer = self.operator.rng.below(2) as usize;
         }
-        let node = self.operator.prefer;
+        // A disk that is void may say that it is UpToDate: whoever restored it knows better.
+        let prefer = self.operator.prefer;
+        let node = if self.oracle.is_void(prefer) { 1 - prefer } else { prefer };
         let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
         let both_run = self.nodes.iter().all(|node| node.is_running());
         // A first Primary on the larger disk would fix a size that the other cannot have.
@@ -123,7 +176,8 @@ impl World {
         let (mine, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&mine.disk.meta.superblock, &other.disk.meta.superblock);
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
-        !other.is_running()
+        !self.oracle.is_void(node)
+            && !other.is_running()
             && good
             && sb.current == peer.current
             && peer.base.is_none()
@@ -136,7 +190,7 @@ impl World {
         if !self.nodes[node].is_running() || self.operator.asked.is_some() {
             return;
         }
-        if !matches!(command, Command::Promote { .. }) {
+        if matches!(command, Command::Demote | Command::Detach) {
             self.client.closed_at = Some(node);
         }
         self.operator.next_command += 1;
@@ -173,6 +227,21 @@ impl World {
         assert!(asked.id == id && asked.node == node, "oracle operator: another answer");
         self.operator.last_reply = Some(result);
         self.note(Some(node), || format!("  reply {result:?}"));
+        match asked.command {
+            Command::Connect { .. } => self.dial_soon(),
+            Command::Invalidate { peer: true } if result.is_ok() => {
+                self.declare_void(1 - node, true);
+            }
+            Command::Promote { .. } if result.is_err() => self.no_split(node),
+            _ => {}
+        }
+        if result.is_ok()
+            && matches!(asked.command, Command::Disconnect | Command::Invalidate { .. })
+        {
+            let what =
+                if asked.command == Command::Disconnect { "disconnects" } else { "invalidations" };
+            self.sums.count(what);
+        }
         if asked.command == Command::Detach {
             if result.is_ok() {
                 let life = self.nodes[node].life;
@@ -189,7 +258,20 @@ impl World {
 
     /// The node is dead: no answer will come.
     pub(crate) fn operator_lost(&mut self, node: usize) {
-        self.operator.asked = self.operator.asked.filter(|asked| asked.node != node);
+        let asked = self.operator.asked.filter(|asked| asked.node == node);
+        if let Some(Asked { command, .. }) = asked {
+            self.operator.asked = None;
+            if matches!(command, Command::Promote { .. }) {
+                self.no_split(node);
+            }
+        }
+    }
+
+    /// A promotion has failed. What it has not made durable never was.
+    fn no_split(&mut self, node: usize) {
+        if self.oracle.victim == Some(node) && !self.oracle.is_void(node) {
+            self.oracle.victim = None;
+        }
     }
 
     /// A daemon that has left ends.
@@ -203,6 +285,74 @@ impl World {
             let pause = pause_length(&mut self.operator.rng);
             self.after(pause, Event::Start { node });
         }
+    }
+
+    /// Only while the other disk holds all that was acknowledged: the core refuses what it knows to be a loss, but an
+    /// operator can know more, and does what he was told by his own eyes.
+    pub(crate) fn invalidate(&mut self, node: usize, peer: bool) {
+        let keeper = if peer { node } else { 1 - node };
+        let disk = &self.nodes[keeper].disk;
+        let sb = &disk.meta.superblock;
+        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(keeper);
+        if holds && self.register.admits_all(&disk.current) {
+            self.command(node, Command::Invalidate { peer });
+        }
+    }
+
+    /// A copy of a disk is made now and then.
+    fn copy_disk(&mut self) {
+        if self.operator.rng.chance(5) {
+            let node = self.operator.rng.below(2) as usize;
+            self.operator.images[node] = Some(self.nodes[node].disk.image());
+        }
+    }
+
+    /// A disk is put back to what it was, while the other holds all that was acknowledged. Only if a watermark was
+    /// raised and recorded at the peer since the copy was made: within that second the nodes cannot tell, and say so.
+    pub(crate) fn restore(&mut self, node: usize) {
+        let (own, keeper) = (&self.nodes[node].disk.meta, &self.nodes[1 - node].disk);
+        let sb = &keeper.meta.superblock;
+        let newest = own.superblock.base.is_some() || own.superblock.peer_outdated;
+        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(1 - node) && !newest;
+        let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
+        let Some(image) = self.operator.images[node].take_if(|image| image.mark < sb.peer_mark)
+        else {
+            return;
+        };
+        if holds && !split && self.register.admits_all(&keeper.current) {
+            self.sums.count("restored disks");
+            self.note(Some(node), || format!("! restored to an image with mark {}", image.mark));
+            self.nodes[node].disk.restore(image);
+            self.oracle_restored(node);
+        }
+    }
+
+    /// An operator's folly: the node that does not serve is made Primary beside the one that does.
+    fn split(&mut self) -> bool {
+        let Some(keeper) = self.primary() else { return false };
+        let victim = 1 - keeper;
+        let apart = |node: usize| {
+            let node = &self.nodes[node];
+            node.is_running() && !node.paused && node.seen.1 != Connection::Connected
+        };
+        // One that has not gone on alone is merely behind: then ancestry decides for the other, and rightly.
+        let alone = self.nodes[keeper].recorded_alone();
+        let good = self.nodes[keeper].seen.0 == DiskState::UpToDate && alone;
+        let void = self.oracle.is_void(0) || self.oracle.is_void(1);
+        let whole = self.nodes[victim].disk.meta.superblock.consistent;
+        let lawful = good
+            && whole
+            && !void
+            && self.oracle.fragile.is_none()
+            && apart(keeper)
+            && apart(victim);
+        if lawful {
+            self.sums.count("split brains");
+            self.note(Some(victim), || "! made Primary beside a Primary".to_string());
+            self.oracle.victim = Some(victim);
+            self.command(victim, Command::Promote { force: true });
+        }
+        lawful
     }
 
     /// Faults are over.

@@ -2,12 +2,15 @@
 //!
 //! | oracle | checked |
 //! |---|---|
-//! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead) |
+//! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead), by |
+//! |  | a mark, or since it has no generation: such a disk is copied whole, whatever is marked |
 //! | stable | every step: where they may differ after a power cut of both now, the metadata on a disk knows it |
 //! | primaries | every step: at most one that has the newest data or reaches it |
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | told | each message: what it says of metadata is on disk |
+//! | restored | each step: a disk that was put back takes part only once all of it is marked |
+//! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
 //! | manners | each fact: no node says of the other that it breaks the rules |
 //! | blame | each fact: a disk that was given no fault, and is only slow, is not given up |
 //!
@@ -53,6 +56,15 @@ pub(crate) struct Oracle {
     pub(crate) fragile: Option<usize>,
     /// The event of each node's last power cut.
     powerless_at: [u64; 2],
+    /// What this disk holds is nothing any more, until a resync of it has ended.
+    void: [bool; 2],
+    /// This disk was put back to an older image with this mark, and nobody has noticed yet.
+    restored: [Option<u64>; 2],
+    /// The event at which each disk was last put back.
+    restored_at: [u64; 2],
+    /// This node was made Primary beside a Primary: it goes its own way from the next durable generation on, and an
+    /// operator has decided already that this way will be lost.
+    pub(crate) victim: Option<usize>,
     /// Set by scenarios that split the lineage on purpose.
     pub(crate) split: bool,
     /// Set by scenarios whose peer is made by hand and breaks the rules on purpose.
@@ -76,9 +88,17 @@ impl Oracle {
             solo: BTreeMap::new(),
             fragile: None,
             powerless_at: [0; 2],
+            void: [false; 2],
+            restored: [None; 2],
+            restored_at: [0; 2],
+            victim: None,
             split: false,
             stranger: false,
         }
+    }
+
+    pub(crate) fn is_void(&self, node: usize) -> bool {
+        self.void[node]
     }
 
     /// True if `old` is `new` or one of its forefathers.
@@ -97,7 +117,7 @@ impl Oracle {
 impl World {
     /// After every event.
     pub(crate) fn check_step(&mut self) {
-        let serves = [self.serves(0), self.serves(1)];
+        let serves = [0, 1].map(|node| self.serves(node) && self.oracle.victim != Some(node));
         assert!(serves != [true, true] || self.oracle.split, "oracle primaries: both are Primary");
         let mut changed = Vec::new();
         for node in [0, 1] {
@@ -110,10 +130,17 @@ impl World {
                 }
             }
         }
-        let fresh = self.nodes.iter().any(|node| node.disk.meta.superblock.current.is_none());
+        let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
         let mut suspects = std::mem::take(&mut self.oracle.suspects);
         suspects.retain(|block| self.oracle.compared[*block as usize] != Compared::Same);
-        if !self.oracle.split && !fresh {
+        for node in [0, 1] {
+            let alive = self.nodes[node].is_running();
+            let takes_part = alive && self.nodes[node].seen.1 == Connection::Connected;
+            let unnoticed = self.oracle.restored[node].is_some();
+            assert!(!(takes_part && unnoticed), "oracle restored: node {node} takes part");
+        }
+        // Until it is noticed, nobody knows how a disk that was put back differs.
+        if !fresh && !self.oracle.split && self.oracle.restored == [None; 2] {
             // What was recorded still is unless a record shrank; now and then all is looked at in any case.
             let grounds = [0, 1].map(|node: usize| self.nodes[node].grounds());
             let all = grounds != std::mem::replace(&mut self.oracle.grounds, grounds);
@@ -162,7 +189,7 @@ impl World {
             if self.oracle.compared[*block as usize] == Compared::Differs {
                 let mut nodes = self.nodes.iter().zip(&records);
                 let tracked = nodes.any(|(node, record)| match &node.replica {
-                    Some(replica) if node.has_disk() => replica.tracks(number),
+                    Some(core) if node.has_disk() => core.tracks(number) || core.is_fresh(),
                     _ => record.covers(number),
                 });
                 assert!(tracked, "oracle tracked: block {number} differs and nobody knows");
@@ -193,18 +220,24 @@ impl World {
         let mut has = [has(&self.nodes[0]), has(&self.nodes[1])];
         // A disk that accepted it may have lost it to a power cut before the other's answer.
         has[1 - node] |= !fua && self.oracle.powerless_at[1 - node] > since;
+        // And one that was put back may have had it on stable media before.
+        has[1 - node] |= self.oracle.restored_at[1 - node] > since;
         if has != [true, true] {
             self.vouched(node, has, "a write");
         }
     }
 
-    /// A client's flush is about to be answered.
-    pub(crate) fn oracle_flush_done(&mut self, node: usize) {
+    /// A client's flush, invoked at event `since`, is about to be answered.
+    pub(crate) fn oracle_flush_done(&mut self, node: usize, since: u64) {
         let has = |node: &Node| {
             let mut sectors = node.disk.stable.iter().enumerate();
             sectors.all(|(at, value)| self.register.is_durable(at, *value))
         };
-        let has = [has(&self.nodes[0]), has(&self.nodes[1])];
+        let mut has = [has(&self.nodes[0]), has(&self.nodes[1])];
+        // A flush that finds nothing written since the peer parted is answered without a record: the peer has it all on
+        // stable media. That its disk was put back behind everybody's back is known to nobody before they meet.
+        let peer = 1 - node;
+        has[peer] |= self.oracle.restored_at[peer] > since || self.oracle.restored[peer].is_some();
         if has != [true, true] {
             self.vouched(node, has, "a flush");
         }
@@ -235,21 +268,58 @@ impl World {
     /// A superblock of `node` has become durable.
     pub(crate) fn oracle_superblock(&mut self, node: usize) {
         let sb = &self.nodes[node].disk.meta.superblock;
+        let noticed = |mark: u64| sb.current.is_none() || (!sb.consistent && sb.mark > mark);
+        self.oracle.restored[node] = self.oracle.restored[node].filter(|mark| !noticed(*mark));
         let (old, was_consistent) = self.oracle.last[node];
         let now = (sb.current, sb.consistent);
         if now == (old, was_consistent) {
             return;
         }
         self.oracle.last[node] = now;
+        let went_its_own_way = self.oracle.victim == Some(node) && sb.consistent && was_consistent;
+        if sb.current.is_none() || went_its_own_way {
+            self.declare_void(node, sb.current.is_none());
+        }
+        let sb = &self.nodes[node].disk.meta.superblock;
         let Some(new) = sb.current else { return };
         if sb.current != old && !self.oracle.parents.contains_key(&new.0) {
             self.oracle.parents.insert(new.0, old.map(|old| old.0));
         }
         let Some(old) = old else { return };
+        if sb.consistent && !was_consistent {
+            self.oracle.void[node] = false;
+            self.oracle.victim = self.oracle.victim.filter(|victim| *victim != node);
+        }
+        let sb = &self.nodes[node].disk.meta.superblock;
         let becomes_target = was_consistent && !sb.consistent;
         if becomes_target || (sb.current != Some(old) && !sb.consistent) {
-            let descends = self.oracle.is_ancestor(old, new);
+            let descends = self.oracle.is_ancestor(old, new) || self.oracle.void[node];
             assert!(descends, "oracle lineage: {old:?} is overwritten by {new:?}, no descendant");
+            assert!(!self.oracle.void[1 - node], "oracle void: node {node} is overwritten from it");
+        }
+    }
+
+    /// The disk of `node` was put back to an older image.
+    pub(crate) fn oracle_restored(&mut self, node: usize) {
+        let sb = &self.nodes[node].disk.meta.superblock;
+        self.oracle.last[node] = (sb.current, sb.consistent);
+        self.oracle.restored[node] = Some(sb.mark);
+        self.oracle.restored_at[node] = self.step;
+        self.declare_void(node, false);
+    }
+
+    /// Nothing of what the disk of `node` holds may be used any more. With `noise` that is put to the test.
+    pub(crate) fn declare_void(&mut self, node: usize, noise: bool) {
+        assert!(!self.oracle.void[1 - node], "oracle void: no disk is left");
+        self.note(Some(node), || "! its data is void".to_string());
+        self.oracle.void[node] = true;
+        if self.oracle.fragile == Some(1 - node) {
+            // What the other lost with its power was on this disk alone.
+            self.register.caches_lost();
+            self.oracle.fragile = None;
+        }
+        if noise {
+            self.nodes[node].disk.scramble();
         }
     }
 
@@ -269,7 +339,8 @@ impl World {
             Message::DiskFailedAck { current } => {
                 sb.current == Some(*current) && sender.recorded_alone()
             }
-            Message::Bye { outdated } => !outdated || sb.outdated,
+            // Invalid is worse than outdated: the peer may go on without it all the more.
+            Message::Bye { outdated } => !outdated || sb.outdated || !sb.consistent,
             Message::RoleIs { role: Role::Primary } => sb.primary,
             _ => true,
         };
@@ -309,6 +380,12 @@ impl World {
     fn truth_without(&self, node: usize) -> Truth {
         let (lost, other) = (&self.nodes[node], &self.nodes[1 - node]);
         let (sb, peer) = (&lost.disk.meta.superblock, &other.disk.meta.superblock);
+        if self.oracle.void[node] {
+            return Truth::Kept; // a void disk loses nothing
+        }
+        if self.oracle.void[1 - node] {
+            return Truth::Gone;
+        }
         if self.is_primary(other.id) && !self.is_primary(node) {
             // Its clients live on: with its own disk, or with what was stable here before they were answered.
             return Truth::AtPeer;

@@ -5,7 +5,7 @@ use crate::node::Source;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::limits::EXTENT_BLOCKS;
 use rblk::replica::event::{Command, CommandError, FrontResult};
-use rblk::wire::message::{DiskState, Refusal};
+use rblk::wire::message::DiskState;
 
 /// A client waits at most this long when the peer is lost without a word, in milliseconds.
 const STALL_MS: u64 = PEER_TIMEOUT_MS + 1_000;
@@ -227,21 +227,4 @@ fn both_lose_power_and_the_crashed_primary_decides() {
     assert_eq!(story.promote(0, false), Ok(()));
     assert_eq!(story.read(0, block, 12), FrontResult::Done);
     story.ends_well();
-}
-
-#[test]
-fn two_lineages_are_never_mixed() {
-    let mut story = Story::with_primary();
-    let block = story.block_in(5);
-    story.cut(5_000);
-    story.until("the link is down", |story| !story.connected());
-    assert_eq!(story.write(0, block, 1), FrontResult::Done);
-    story.world.oracle.split = true; // an operator's folly: both go on
-    assert_eq!(story.promote(1, true), Ok(()));
-    let before = [story.generation(0), story.generation(1)];
-    assert_ne!(before[0], before[1]);
-    assert_eq!(story.command(1, Command::Demote), Ok(()));
-    story.until("the nodes have met", |story| story.state(0).refusal.is_some());
-    assert_eq!(story.state(0).refusal.map(|refusal| refusal.1), Some(Refusal::SplitBrain));
-    assert_eq!([story.generation(0), story.generation(1)], before, "both keep their data");
 }

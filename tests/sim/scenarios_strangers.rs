@@ -74,6 +74,9 @@ impl Stranger {
             crashed: false,
             survivor: true,
             peer_outdated: false,
+            discard_my_data: false,
+            mark: sb.peer_mark,
+            peer_mark: sb.mark,
         }
     }
 

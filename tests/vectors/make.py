@@ -75,7 +75,7 @@ class File:
 KINDS = (
     "Hello State Refuse BitmapPage BitmapFull BitmapAck BitmapEnd Ready Write WriteZero WriteAck Flush FlushAck "
     "Read ReadReply ResyncData ResyncZero ResyncAck ResyncEnd ResyncEndAck PromoteAsk PromoteAnswer RoleIs "
-    "DiskFailed DiskFailedAck Bye Ping Pong"
+    "DiskFailed DiskFailedAck Bye Ping Pong Mark"
 ).split()
 
 
@@ -108,18 +108,19 @@ def hello_text(protocol, usable=130536):
     )
 
 
-def state(flags=0b00001, disk=6, role=1, zero=0, dirty=9, current=A, base=0, past=(B, C), count=None):
+def state(flags=0b00001, disk=6, role=1, zero=0, dirty=9, marks=(3, 4), current=A, base=0, past=(B, C), count=None):
     return (
-        struct.pack("<BBBBIQ", flags, disk, role, zero, 0, dirty)
+        struct.pack("<BBBBIQQQ", flags, disk, role, zero, 0, dirty, *marks)
         + u128(current) + u128(base) + history(past, count)
     )
 
 
-def state_text(base="None", flags=("false", "false", "false"), dirty=9):
+def state_text(base="None", flags=("false", "false", "false", "false"), dirty=9, marks=(3, 4)):
     return (
         f"State(State {{ current: Some(AAAAAAAA), base: {base}, history: [BBBBBBBB, CCCCCCCC], disk: UpToDate, "
         f"role: Primary, dirty_blocks: {dirty}, crashed: {flags[0]}, survivor: {flags[1]}, "
-        f"peer_outdated: {flags[2]} }})"
+        f"peer_outdated: {flags[2]}, discard_my_data: {flags[3]}, "
+        f"mark: {marks[0]}, peer_mark: {marks[1]} }})"
     )
 
 
@@ -130,9 +131,9 @@ def good_frames(out):
     out.section("What each message looks like")
     out.add("hello", frame("Hello", protocol=(1, 1), extension=hello()), hello_text((1, 1)))
     out.add("state", frame("State", extension=state()), state_text())
-    everything = state(flags=0b11111, base=C, dirty=U64)
+    everything = state(flags=0b111111, base=C, dirty=U64, marks=(2**62, 2**62))
     out.add("state, all flags", frame("State", extension=everything),
-            state_text("Some(CCCCCCCC)", ("true",) * 3, U64))
+            state_text("Some(CCCCCCCC)", ("true",) * 4, U64, (2**62, 2**62)))
     out.add("refuse", frame("Refuse", code=6), "Refuse(SplitBrain)")
     out.add("refuse, the code that never changes", frame("Refuse", code=1), "Refuse(Protocol)")
     out.add("bitmap page", frame("BitmapPage", page=7, payload=3968, payload_crc=0x1234), "BitmapPage { page: 7 }")
@@ -147,7 +148,9 @@ def good_frames(out):
     out.add("write zero", frame("WriteZero", code=3, flag=1, id=6, start=1, sectors=65536),
             "WriteZero { id: 6, span: 1+65536, kind: ZeroesAllocated, fua: true }")
     out.add("write ack", frame("WriteAck", code=1, id=5), "WriteAck { id: 5, outcome: Done }")
-    out.add("flush", frame("Flush", id=9), "Flush { id: 9 }")
+    out.add("flush", frame("Flush", id=9), "Flush { id: 9, mark: false }")
+    out.add("flush with a watermark", frame("Flush", id=9, flag=1), "Flush { id: 9, mark: true }")
+    out.add("mark", frame("Mark", id=2**62, flag=1), f"Mark {{ mark: {2**62}, more: true }}")
     out.add("flush ack", frame("FlushAck", code=2, id=9), "FlushAck { id: 9, outcome: Failed }")
     out.add("read", frame("Read", id=1, start=0, sectors=256), "Read { id: 1, span: 0+256 }")
     out.add("read reply", frame("ReadReply", code=1, id=1, start=0, sectors=1, payload=512),
@@ -232,11 +235,11 @@ def hostile_frames(out):
 def invalid_frames(out):
     out.section("Right checksums, wrong values")
     invalid, unused = "! The message is invalid: ", "! The message is invalid: bits that it does not use are set"
-    for kind in (0, 29, 255):
+    for kind in (0, 30, 255):
         out.add(f"type {kind}", frame(kind), f"! No message has type {kind}")
     out.add("flag of 2", frame("Bye", flag=2), invalid + "its flag is neither 0 nor 1")
     out.add("refusal 0", frame("Refuse"), invalid + "no refusal has its code")
-    out.add("refusal 12", frame("Refuse", code=12), invalid + "no refusal has its code")
+    out.add("refusal 15", frame("Refuse", code=15), invalid + "no refusal has its code")
     out.add("role 3", frame("RoleIs", code=3), invalid + "no role has its code")
     out.add("outcome 4", frame("WriteAck", code=4, id=1), invalid + "no outcome has its code")
     out.add("zeroes of kind 4", frame("WriteZero", code=4, id=1, start=0, sectors=1),
@@ -250,10 +253,14 @@ def invalid_frames(out):
     out.add("ping with the checksum of an extension", frame("Ping", extension_crc=1), unused)
     out.add("state with an id", frame("State", id=1, extension=state()), unused)
     out.add("hello, discard 2", frame("Hello", protocol=(1, 1), extension=hello(discard=2)), unused)
-    out.add("state, unknown flag", frame("State", extension=state(flags=0x21)), unused)
+    out.add("state, unknown flag", frame("State", extension=state(flags=0x41)), unused)
     out.add("state, base without its flag", frame("State", extension=state(base=C)), unused)
     out.add("state, spare byte", frame("State", extension=state(zero=1)), unused)
     out.add("state, disk 7", frame("State", extension=state(disk=7)), invalid + "no disk state has its code")
+    mark = "its watermark is higher than any real one"
+    out.add("state, endless mark", frame("State", extension=state(marks=(U64, 0))), invalid + mark)
+    out.add("state, endless mark of the peer", frame("State", extension=state(marks=(0, 2**62 + 1))), invalid + mark)
+    out.add("endless mark", frame("Mark", id=2**62 + 1), invalid + mark)
     out.add("state, role 0", frame("State", extension=state(role=0)), invalid + "no role has its code")
     out.add("state, endless history", frame("State", extension=state(count=U64)),
             invalid + "the history is longer than a history can be")
@@ -289,17 +296,20 @@ def block(place, payload, sequence, kind=None, volume=VOLUME, node=1, at=None, v
     return whole
 
 
-def superblock(usable=SECTORS, agreed=0, instance=1, flags=0, current=0, base=0, past=(), count=None):
-    return struct.pack("<QQQQ", usable, agreed, instance, flags) + u128(current) + u128(base) + history(past, count)
+def superblock(usable=SECTORS, agreed=0, instance=1, flags=0, marks=(0, 0), current=0, base=0, past=(), count=None):
+    numbers = struct.pack("<QQQQQQ", usable, agreed, instance, flags, *marks)
+    return numbers + u128(current) + u128(base) + history(past, count)
 
 
-def superblock_text(sequence, current="None", base="None", past="", agreed=0, instance=1, flags="00000"):
+def superblock_text(sequence, current="None", base="None", past="", agreed=0, instance=1, flags="00000",
+                    marks=(0, 0)):
     names = ("consistent", "outdated", "peer_outdated", "primary", "crashed")
     flags = ", ".join(f"{name}: {'true' if flag == '1' else 'false'}" for name, flag in zip(names, flags))
     return (
         f"Superblock {{ sequence: {sequence}, volume: {VOLUME:032X}, node: NodeId(1), "
         f"usable_sectors: {SECTORS}, agreed_sectors: {agreed}, current: {current}, base: {base}, "
-        f"history: [{past}], {flags}, instance: {instance} }}"
+        f"history: [{past}], {flags}, instance: {instance}, "
+        f"mark: {marks[0]}, peer_mark: {marks[1]} }}"
     )
 
 
@@ -312,9 +322,10 @@ def good_blocks(out):
     fresh = superblock()
     out.add("superblock 0 fresh", block("superblock 0", fresh, 1), superblock_text(1))
     out.add("superblock 1 fresh", block("superblock 1", fresh, 1), superblock_text(1))
-    alone = superblock(agreed=SECTORS, instance=7, flags=0b0110111, current=A, base=B, past=(B, C))
+    alone = superblock(agreed=SECTORS, instance=7, flags=0b0110111, marks=(8, 9), current=A, base=B, past=(B, C))
     out.add("superblock 0 Primary on its own", block("superblock 0", alone, 2**62),
-            superblock_text(2**62, "Some(AAAAAAAA)", "Some(BBBBBBBB)", "BBBBBBBB, CCCCCCCC", SECTORS, 7, "10110"))
+            superblock_text(2**62, "Some(AAAAAAAA)", "Some(BBBBBBBB)", "BBBBBBBB, CCCCCCCC", SECTORS, 7, "10110",
+                            (8, 9)))
     out.add("al 5 as created", block("al 5", b"", 5), "AlTransaction { sequence: 5, extents: [] }")
     out.add("al 1 in any order", block("al 1", al(3, 0, 15), 65),
             "AlTransaction { sequence: 65, extents: [3, 0, 15] }")
@@ -362,9 +373,11 @@ def invalid_blocks(out):
     wrong("endless payload", fresh, "its payload is longer than a block", payload_bytes=U32)
     wrong("payload of one byte more than fits", fresh, "its payload is longer than a block", payload_bytes=3969)
     wrong("payload longer than it says", superblock(past=(B,)), "bytes without a use are not zero", payload_bytes=80)
-    wrong("payload of a shorter superblock", fresh[:327], "not the length of a superblock")
+    wrong("payload of a shorter superblock", fresh[:343], "not the length of a superblock")
     wrong("spare byte in the header", fresh, "bytes without a use are not zero", spare=b"\1")
     wrong("endless instance", superblock(instance=U64), counter)
+    wrong("endless mark", superblock(marks=(U64, 0)), counter)
+    wrong("endless mark of the peer", superblock(marks=(0, U64)), counter)
     wrong("unknown flag", superblock(flags=1 << 7), unused)
     wrong("generation without its flag", superblock(current=A), unused)
     wrong("endless history", superblock(flags=1, current=A, count=U64), "the history is longer than a history can be")

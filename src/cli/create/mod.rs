@@ -120,6 +120,8 @@ fn fresh(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> Super
         primary: false,
         crashed: false,
         instance: 0,
+        mark: 0,
+        peer_mark: 0,
     }
 }
 

@@ -63,6 +63,8 @@ pub(super) struct SuperblockView {
     primary: bool,
     crashed: bool,
     instance: u64,
+    mark: u64,
+    peer_mark: u64,
 }
 
 /// The activity log.
@@ -127,6 +129,8 @@ impl SuperblockView {
             primary: found.primary,
             crashed: found.crashed,
             instance: found.instance,
+            mark: found.mark,
+            peer_mark: found.peer_mark,
         }
     }
 
@@ -155,6 +159,7 @@ impl SuperblockView {
             ("base", self.base.clone().unwrap_or_else(none)),
             ("flags", flags),
             ("attached", format!("{} times", self.instance)),
+            ("mark", format!("{}, of the peer {}", self.mark, self.peer_mark)),
         ];
         for (name, value) in lines {
             let _ = writeln!(out, "  {name:<9} {value}");

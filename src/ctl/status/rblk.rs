@@ -53,6 +53,8 @@ pub struct Why {
     pub not_promotable: Vec<String>,
     /// Why the peer is not connected.
     pub not_connected: Vec<String>,
+    /// Why the resync that runs copies everything.
+    pub full_resync: Vec<String>,
 }
 
 /// What a resync moves.

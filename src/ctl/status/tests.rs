@@ -100,6 +100,7 @@ fn additions() -> Rblk {
         why: Why {
             not_promotable: vec!["The peer is Primary.".to_owned()],
             not_connected: vec!["Nobody answers at 192.168.1.2:7790.".to_owned()],
+            full_resync: vec!["the target's disk is fresh".to_owned()],
         },
         written_apart_bytes: 4096,
         resync: ResyncBytes {

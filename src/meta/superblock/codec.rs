@@ -6,9 +6,11 @@
 //!      8      8  agreed_sectors
 //!     16      8  instance
 //!     24      8  flags, see `flag`
-//!     32     16  current, zero if none
-//!     48     16  base, zero if none
-//!     64    264  history
+//!     32      8  mark
+//!     40      8  peer_mark
+//!     48     16  current, zero if none
+//!     64     16  base, zero if none
+//!     80    264  history
 //! ```
 //!
 //! There is one way to write each superblock: whatever decodes is encoded the same again.
@@ -24,13 +26,15 @@ mod at {
     pub(super) const AGREED_SECTORS: usize = 8;
     pub(super) const INSTANCE: usize = 16;
     pub(super) const FLAGS: usize = 24;
-    pub(super) const CURRENT: usize = 32;
-    pub(super) const BASE: usize = 48;
-    pub(super) const HISTORY: usize = 64;
+    pub(super) const MARK: usize = 32;
+    pub(super) const PEER_MARK: usize = 40;
+    pub(super) const CURRENT: usize = 48;
+    pub(super) const BASE: usize = 64;
+    pub(super) const HISTORY: usize = 80;
     pub(super) const END: usize = HISTORY + super::History::BYTES;
 }
 
-const _: () = assert!(at::END == 328 && at::END <= block::PAYLOAD_BYTES_MAX);
+const _: () = assert!(at::END == 344 && at::END <= block::PAYLOAD_BYTES_MAX);
 
 mod flag {
     pub(super) const CURRENT: u64 = 1 << 0;
@@ -109,6 +113,8 @@ impl Superblock {
         put(&mut out, at::AGREED_SECTORS, &self.agreed_sectors.to_le_bytes());
         put(&mut out, at::INSTANCE, &self.instance.to_le_bytes());
         put(&mut out, at::FLAGS, &flags.to_le_bytes());
+        put(&mut out, at::MARK, &self.mark.to_le_bytes());
+        put(&mut out, at::PEER_MARK, &self.peer_mark.to_le_bytes());
         put(&mut out, at::CURRENT, &self.current.map_or(0, |id| id.0).to_le_bytes());
         put(&mut out, at::BASE, &self.base.map_or(0, |id| id.0).to_le_bytes());
         self.history.encode(&mut out[at::HISTORY..]);
@@ -142,6 +148,8 @@ impl Superblock {
             primary: set(flag::PRIMARY),
             crashed: set(flag::CRASHED),
             instance: u64::from_le_bytes(get(payload, at::INSTANCE)),
+            mark: u64::from_le_bytes(get(payload, at::MARK)),
+            peer_mark: u64::from_le_bytes(get(payload, at::PEER_MARK)),
         };
         superblock.check().map_err(BlockError::Content)?;
         if superblock.usable_sectors != layout.data_sectors() {

@@ -41,6 +41,7 @@ pub(super) enum Kind {
     Bye,
     Ping,
     Pong,
+    Mark,
 }
 
 /// Both directions from one table; the compiler finds what is missing or there twice.
@@ -93,6 +94,7 @@ codes! {
         26 Bye
         27 Ping
         28 Pong
+        29 Mark
     }
     Role {
         1 Primary
@@ -128,6 +130,8 @@ codes! {
         9 TwoPrimaries
         10 SourceOutdated
         11 NoSource
+        12 BothDiscard
         13 DataLost
+        14 RolledBack
     }
 }

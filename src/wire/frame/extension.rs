@@ -3,8 +3,8 @@
 //! ```text
 //! Hello            48   volume 16, usable_sectors 8, agreed_sectors 8, block_bytes 4, payload_bytes_max 4,
 //!                       data_credits 2, read_credits 2, zero_credits 2, node 1, discard 1 (0 or 1)
-//! State           312   flags 1 (see `flag`), disk 1, role 1, zero 5, dirty_blocks 8, current 16, base 16,
-//!                       history 264
+//! State           328   flags 1 (see `flag`), disk 1, role 1, zero 5, dirty_blocks 8, mark 8, peer_mark 8,
+//!                       current 16, base 16, history 264
 //! ResyncEnd       280   current 16, history 264
 //! DiskFailedAck    16   current 16
 //! ```
@@ -39,9 +39,11 @@ mod state_at {
     pub(super) const DISK: usize = 1;
     pub(super) const ROLE: usize = 2;
     pub(super) const DIRTY_BLOCKS: usize = 8;
-    pub(super) const CURRENT: usize = 16;
-    pub(super) const BASE: usize = 32;
-    pub(super) const HISTORY: usize = 48;
+    pub(super) const MARK: usize = 16;
+    pub(super) const PEER_MARK: usize = 24;
+    pub(super) const CURRENT: usize = 32;
+    pub(super) const BASE: usize = 48;
+    pub(super) const HISTORY: usize = 64;
     pub(super) const END: usize = HISTORY + super::History::BYTES;
 }
 
@@ -52,11 +54,12 @@ mod flag {
     pub(super) const CRASHED: u8 = 1 << 2;
     pub(super) const SURVIVOR: u8 = 1 << 3;
     pub(super) const PEER_OUTDATED: u8 = 1 << 4;
+    pub(super) const DISCARD_MY_DATA: u8 = 1 << 5;
 }
 
 const _: () = {
     assert!(hello_at::DISCARD + 1 == HELLO_BYTES);
-    assert!(state_at::END == 312 && state_at::END <= EXTENSION_BYTES_MAX);
+    assert!(state_at::END == 328 && state_at::END <= EXTENSION_BYTES_MAX);
     assert!(RESYNC_END_BYTES == 280);
 };
 
@@ -158,12 +161,15 @@ fn encode_state(state: &State, out: &mut [u8]) -> usize {
         (state.crashed, flag::CRASHED),
         (state.survivor, flag::SURVIVOR),
         (state.peer_outdated, flag::PEER_OUTDATED),
+        (state.discard_my_data, flag::DISCARD_MY_DATA),
     ];
     out.fill(0);
     out[at::FLAGS] = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
     out[at::DISK] = state.disk.code();
     out[at::ROLE] = state.role.code();
     put(out, at::DIRTY_BLOCKS, &state.dirty_blocks.to_le_bytes());
+    put(out, at::MARK, &state.mark.to_le_bytes());
+    put(out, at::PEER_MARK, &state.peer_mark.to_le_bytes());
     put(out, at::CURRENT, &state.current.map_or(0, |id| id.0).to_le_bytes());
     put(out, at::BASE, &state.base.map_or(0, |id| id.0).to_le_bytes());
     state.history.encode(&mut out[at::HISTORY..]);
@@ -187,5 +193,8 @@ fn decode_state(extension: &[u8]) -> Result<State, FrameError> {
         crashed: set(flag::CRASHED),
         survivor: set(flag::SURVIVOR),
         peer_outdated: set(flag::PEER_OUTDATED),
+        discard_my_data: set(flag::DISCARD_MY_DATA),
+        mark: u64::from_le_bytes(get(extension, at::MARK)),
+        peer_mark: u64::from_le_bytes(get(extension, at::PEER_MARK)),
     })
 }

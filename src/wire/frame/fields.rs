@@ -6,6 +6,7 @@
 use super::FrameError;
 use super::codes::{Code, Kind};
 use crate::limits::{IO_BYTES_MAX, ZERO_BYTES_MAX};
+use crate::meta::superblock::MARK_MAX;
 use crate::span::Span;
 use crate::wire::message::{Message, Outcome};
 
@@ -23,6 +24,8 @@ pub(super) struct Fields {
     pub(super) protocol_max: u16,
 }
 
+const NO_MARK: &str = "its watermark is higher than any real one";
+
 /// The rules for a message that its type does not express.
 pub(super) fn check(message: &Message) -> Result<(), &'static str> {
     let bytes_max = match message {
@@ -33,6 +36,8 @@ pub(super) fn check(message: &Message) -> Result<(), &'static str> {
         Message::Hello(hello) if hello.protocol_min > hello.protocol_max => {
             Err("its range of protocol versions is empty")
         }
+        Message::State(state) if state.mark.max(state.peer_mark) > MARK_MAX => Err(NO_MARK),
+        Message::Mark { mark, .. } if *mark > MARK_MAX => Err(NO_MARK),
         Message::WriteAck { outcome, .. }
         | Message::FlushAck { outcome, .. }
         | Message::ReadReply { outcome, .. }
@@ -90,7 +95,8 @@ impl Fields {
             Message::WriteAck { id, outcome }
             | Message::FlushAck { id, outcome }
             | Message::ResyncAck { id, outcome } => Fields { id, code: outcome.code(), ..bare },
-            Message::Flush { id } => Fields { id, ..bare },
+            Message::Flush { id, mark } => Fields { id, flag: mark.into(), ..bare },
+            Message::Mark { mark, more } => Fields { id: mark, flag: more.into(), ..bare },
             Message::Read { id, span }
             | Message::ResyncData { id, span }
             | Message::ResyncZero { id, span } => Fields { id, ..bare }.spanning(span),
@@ -145,7 +151,8 @@ impl Fields {
                 Message::WriteZero { id, span: self.span()?, kind, fua: self.flag()? }
             }
             Kind::WriteAck => Message::WriteAck { id, outcome: self.outcome()? },
-            Kind::Flush => Message::Flush { id },
+            Kind::Flush => Message::Flush { id, mark: self.flag()? },
+            Kind::Mark => Message::Mark { mark: id, more: self.flag()? },
             Kind::FlushAck => Message::FlushAck { id, outcome: self.outcome()? },
             Kind::Read => Message::Read { id, span: self.span()? },
             Kind::ReadReply => {
@@ -222,6 +229,7 @@ fn kind(message: &Message) -> Kind {
         Message::DiskFailedAck { .. } => Kind::DiskFailedAck,
         Message::Bye { .. } => Kind::Bye,
         Message::Ping => Kind::Ping,
+        Message::Mark { .. } => Kind::Mark,
         Message::Pong => Kind::Pong,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{PAGE_BIT_BYTES, SECTOR_BYTES, ZERO_BYTES_MAX};
-use crate::meta::superblock::{GenerationId, History, NodeId, VolumeId};
+use crate::meta::superblock::{GenerationId, History, MARK_MAX, NodeId, VolumeId};
 use crate::span::Span;
 use crate::wire::PROTOCOL_MAX;
 use crate::wire::message::{DiskState, Hello, Outcome, Refusal, Role, State, ZeroKind};
@@ -69,11 +69,13 @@ prop_compose! {
         ]),
         role in roles(),
         dirty_blocks: u64,
-        flags: [bool; 3],
+        flags: [bool; 4],
+        marks in prop::array::uniform2(0..=MARK_MAX),
     ) -> State {
         State {
             current, base, history, disk, role, dirty_blocks,
-            crashed: flags[0], survivor: flags[1], peer_outdated: flags[2],
+            crashed: flags[0], survivor: flags[1], peer_outdated: flags[2], discard_my_data: flags[3],
+            mark: marks[0], peer_mark: marks[1],
         }
     }
 }
@@ -91,6 +93,8 @@ fn messages() -> impl Strategy<Value = Message> {
         Refusal::TwoPrimaries,
         Refusal::SourceOutdated,
         Refusal::NoSource,
+        Refusal::BothDiscard,
+        Refusal::RolledBack,
         Refusal::DataLost,
     ]);
     let zero_kinds = select(vec![ZeroKind::Discard, ZeroKind::Zeroes, ZeroKind::ZeroesAllocated]);
@@ -122,7 +126,8 @@ fn messages() -> impl Strategy<Value = Message> {
         (data(), any::<bool>()).prop_map(|((id, span), fua)| Message::Write { id, span, fua }),
         (zero(), zero_kinds, any::<bool>())
             .prop_map(|((id, span), kind, fua)| { Message::WriteZero { id, span, kind, fua } }),
-        any::<u64>().prop_map(|id| Message::Flush { id }),
+        any::<(u64, bool)>().prop_map(|(id, mark)| Message::Flush { id, mark }),
+        (0..=MARK_MAX, any::<bool>()).prop_map(|(mark, more)| Message::Mark { mark, more }),
         data().prop_map(|(id, span)| Message::Read { id, span }),
         data().prop_map(|(id, span)| Message::ResyncData { id, span }),
         zero().prop_map(|(id, span)| Message::ResyncZero { id, span }),

@@ -1,0 +1,165 @@
+"""What an operator orders: nodes taken apart and together again, a split brain decided, data declared void."""
+
+import mmap
+import os
+import random
+import socket
+import time
+
+from apart import expect_only_difference
+from checker import Checker, Load
+from lab import MIB, PORT, Lab, Network, inside, until
+
+STALL_MAX = 1.0
+
+
+def test_disconnect_and_connect_under_load():
+    with Lab(mib=256) as lab:
+        client = lab.start()
+        checker = Checker(client.size)
+        load = Load(client, checker, random.getrandbits(32), largest=16 << 10, rate=1000).start()
+        time.sleep(2)
+        for node in (lab.b, lab.a):
+            fault = time.monotonic()
+            node.rblk('disconnect', 't')
+            other = lab.a if node is lab.b else lab.b
+            until('the other notices', lambda: _state(other) == 'Connecting', 10)
+            assert _state(node) == 'StandAlone'
+            assert any('rblk connect t' in why for why in _why(node)), _why(node)
+            assert any('has left or was disconnected' in why for why in _why(other)), _why(other)
+            until('it steps back', lambda: lab.b.status()['devices'][0]['disk-state'] == 'Outdated', 5)
+            refused = lab.b.rblk('promote', 't', check=False)
+            assert refused.returncode == 1 and '--force' in refused.stderr
+            time.sleep(3)
+            assert _state(node) == 'StandAlone', 'it does not stay alone'
+            returns = time.monotonic()
+            node.rblk('connect', 't')
+            figures = expect_only_difference(lab, load, fault, fault + STALL_MAX, returns)
+            stall = load.longest_gap(fault)
+            print(f'      longest stall {stall:.3f} s; {figures}')
+            assert stall <= STALL_MAX, f'a stall of {stall:.2f} s'
+            time.sleep(1)
+        load.stop().expect_clean()
+        client.close()
+        lab.finish(checker)
+
+
+def test_a_node_that_stands_alone_does_not_listen():
+    with Lab() as lab:
+        client = lab.start()
+        lab.b.rblk('disconnect', 't')
+
+        def refused():
+            try:
+                inside('a', lambda: socket.create_connection((Network.ADDRESS['b'], PORT), 5)).close()
+                return False
+            except ConnectionRefusedError:
+                return True
+        until('nobody listens', refused, 5)
+        for _ in range(20):     # faster than the ring lets go of the listener
+            lab.b.rblk('connect', 't')
+            lab.b.rblk('disconnect', 't')
+        lab.b.rblk('connect', 't')
+        lab.synced()
+        client.close()
+        lab.finish()
+
+
+def test_a_restart_looks_for_the_peer_again():
+    with Lab() as lab:
+        lab.start().close()
+        lab.a.rblk('disconnect', 't')
+        lab.a.kill()
+        lab.a.attach('--primary')
+        lab.synced()
+        lab.finish()
+
+
+def test_split_brain_is_decided_by_the_operator():
+    for victim_last in (False, True):
+        with Lab(mib=64, resource='peer-timeout-ms = 1000') as lab:
+            client = lab.start()
+            client.write(0, bytes([1]) * MIB)
+            client.flush()
+            _split(lab, client)
+            _both_stand_alone(lab)
+            refused = lab.a.rblk('connect', 't', '--discard-my-data', check=False)
+            assert refused.returncode == 1 and 'rblk demote t' in refused.stderr, refused.stderr
+            first, second = (lab.a, lab.b) if victim_last else (lab.b, lab.a)
+            for node in (first, second):
+                node.rblk('connect', 't', *(['--discard-my-data'] if node is lab.b else []))
+            lab.synced()
+            copied = lab.a.status()['rblk']['resync']['since-connect-bytes']
+            print(f'      {copied / MIB:.2f} MiB copied of 64 MiB')
+            assert copied == 2 * MIB, f'{copied} bytes copied: a MiB was written on either side'
+            assert client.read(MIB, MIB) == bytes([2]) * MIB
+            assert client.read(8 * MIB, MIB) == bytes(MIB), 'what was discarded is there'
+            client.close()
+            lab.finish()
+
+
+def _split(lab, client):
+    """`a` goes on, `b` is made Primary by force beside it and demoted again; then the cable is back."""
+    lab.network.cut()
+    client.write(MIB, bytes([2]) * MIB)
+    until('the loss is noticed', lambda: _state(lab.b) == 'Connecting', 10)
+    lab.b.rblk('promote', 't', '--force')
+    other = lab.b.client()
+    other.write(8 * MIB, bytes([3]) * MIB)
+    other.close()
+    lab.b.rblk('demote', 't')
+    lab.network.heal()
+
+
+def _both_stand_alone(lab):
+    for node in lab.nodes:
+        until('it stands alone', lambda node=node: _state(node) == 'StandAlone', 30)
+        text = node.rblk('status', 't').stdout
+        assert 'split brain' in text and 'rblk connect t --discard-my-data' in text, text
+    said = [node.daemon.words().count('split brain') for node in lab.nodes]
+    time.sleep(12)
+    assert [node.daemon.words().count('split brain') for node in lab.nodes] == said, 'they go on meeting'
+
+
+def test_a_disk_declared_void_is_copied_whole():
+    with Lab(mib=64) as lab:
+        client = lab.start()
+        checker = Checker(client.size)
+        load = Load(client, checker, random.getrandbits(32), rate=500).start()
+        time.sleep(1)
+        for order in ((lab.b, []), (lab.a, ['--peer'])):
+            node, options = order
+            _ruin(lab.b.disk, lab.volume_bytes())
+            node.rblk('invalidate', 't', *options)
+            until('the copy begins', lambda: lab.b.peer_device()['replication-state'] == 'SyncTarget'
+                  or lab.a.status()['rblk']['resync']['since-connect-bytes'] > 0, 10)
+            lab.synced()
+            copied = lab.a.status()['rblk']['resync']['since-connect-bytes']
+            assert copied >= lab.volume_bytes(), f'{copied / MIB:.2f} MiB copied of {lab.volume_bytes() / MIB:.2f}'
+            load.expect_clean()
+        load.stop().expect_clean()
+        refused = lab.a.rblk('invalidate', 't', check=False)
+        assert refused.returncode == 1 and 'Primary' in refused.stderr, refused.stderr
+        client.close()
+        lab.finish(checker)
+
+
+def _ruin(path, size):
+    """Noise over a disk's data, behind its daemon's back; past the page cache, as the daemon itself writes."""
+    noise = mmap.mmap(-1, MIB)
+    disk = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    try:
+        for offset in range(0, size // MIB * MIB, MIB):
+            noise.seek(0)
+            noise.write(os.urandom(MIB))
+            os.pwrite(disk, noise, offset)
+    finally:
+        os.close(disk)
+
+
+def _state(node):
+    return node.status()['connections'][0]['connection-state']
+
+
+def _why(node):
+    return node.status()['rblk']['why']['not-connected']
