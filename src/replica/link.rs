@@ -520,6 +520,7 @@ impl Replica {
         let changed = (said.current, said.base, said.disk, said.role)
             != (now.current, now.base, now.disk, now.role)
             || (said.dirty_blocks == 0 && now.dirty_blocks > 0);
+        // Whatever changes these drops the connection itself; this is for the one that is forgotten.
         if changed {
             self.drop_link("this node's state changed during the greeting");
             return;
