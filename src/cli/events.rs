@@ -44,7 +44,7 @@ impl Events {
         while watched {
             let (events, after, missed) = match client.events(Some(next)) {
                 Ok(answer) => answer,
-                Err(error) if matches!(error.kind(), Kind::Io | Kind::NotRunning) => {
+                Err(error) if error.kind() == Kind::NotRunning || self.has_ended(place) => {
                     write(&format!("destroy resource name:{}", self.name))?;
                     break;
                 }
@@ -57,6 +57,12 @@ impl Events {
             next = after;
         }
         Ok(())
+    }
+
+    /// A daemon that ends takes its socket away before it hangs up.
+    fn has_ended(&self, place: &Place) -> bool {
+        let again = Client::connect(&place.run_dir, self.name.as_str());
+        again.is_err_and(|error| error.kind() == Kind::NotRunning)
     }
 
     /// False if nobody reads any more.
