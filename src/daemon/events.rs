@@ -1,8 +1,8 @@
 //! What changes, remembered for those who watch (`rblk events`).
 //!
 //! The daemon keeps the last [`EVENTS_MAX`] changes under consecutive numbers; a watcher asks for what came after the
-//! last number it saw, and waits a moment if that is nothing. So nothing is missed between two looks, nobody who watches
-//! can hold the daemon up, and one who looks too seldom is told how much he missed.
+//! last number it saw, and waits a moment if that is nothing. So nothing is missed between two looks, nobody who
+//! watches can hold the daemon up, and one who looks too seldom is told how much he missed.
 
 use super::orders::send;
 use super::run::Daemon;
