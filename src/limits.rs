@@ -147,6 +147,10 @@ pub const RECONNECT_MS: u64 = 500;
 /// Pause after a refusal (another volume, split brain), in milliseconds: it will not heal by itself, so do
 /// not fill the log.
 pub const REFUSED_RECONNECT_MS: u64 = 10_000;
+/// Whoever refused to fence the peer is asked again after this long, in milliseconds: the obstacle may be gone.
+pub const FENCE_AGAIN_MS: u64 = 30_000;
+/// Longest time to ride through a lost link, in seconds. Clients of a held volume wait that long.
+pub const RIDE_THROUGH_S_MAX: u64 = 3_600;
 /// Writes that both disks have accepted are made stable on both at the latest after this time without a
 /// flush of the client, in milliseconds. It bounds what a crash of the peer makes us copy.
 pub const IDLE_FLUSH_MS: u64 = 1_000;
@@ -175,6 +179,10 @@ pub const IMPORT_NESTING_MAX: usize = 8;
 pub const IMPORT_WORDS_MAX: usize = 1 << 16;
 /// Bytes of a word: as long as a path can be, and longer than DRBD allows.
 pub const IMPORT_WORD_BYTES_MAX: usize = 4096;
+/// Changes of state that a daemon remembers for `rblk events`: a reader looks several times a second.
+pub const EVENTS_MAX: usize = 256;
+/// Changes of state in one answer: they fit into a line with room to spare.
+pub const EVENTS_AT_ONCE: usize = 64;
 /// Bytes of one line on the control socket, either way.
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.

@@ -12,6 +12,8 @@
 //! A seed that fails is shrunk, and prints the oracle, the smaller case and the end of its trace. The small worlds
 //! have variables of their own, see `sim/worlds/mod.rs`; `docs/testing.md` is the guide.
 
+#[path = "sim/authority.rs"]
+mod authority;
 #[path = "sim/case.rs"]
 mod case;
 #[path = "sim/client.rs"]

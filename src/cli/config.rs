@@ -9,7 +9,9 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   [resource]
   name = \"swarm\"
   promote-at-start = false   # become Primary as soon as that is safe
-  on-peer-lost = \"continue\"  # a Primary goes on without its peer
+  on-peer-lost = \"continue\"  # a Primary goes on without its peer; or suspend, prefer
+  # prefer = \"docker1\"       # with prefer: only this node goes on
+  # ride-through-s = 0         # seconds to wait for the peer before that
   peer-timeout-ms = 4000     # silence that makes the peer lost, 500 to 25000
   disk-timeout-ms = 30000    # silence that fails the disk, 1000 to 600000
 

@@ -44,6 +44,10 @@ pub const RUN_DIR: &str = "/run/rblk";
 pub enum OnPeerLost {
     /// Record durably that it is alone, then go on.
     Continue,
+    /// Hold what clients write until the peer is back.
+    Suspend,
+    /// One node, named by `prefer`, goes on; the other holds what clients write.
+    Prefer,
 }
 
 /// One of the two nodes.
@@ -66,6 +70,10 @@ pub struct Config {
     pub promote_at_start: bool,
     /// What a Primary does when it loses its peer.
     pub on_peer_lost: OnPeerLost,
+    /// The node that goes on, with [`OnPeerLost::Prefer`].
+    pub prefer: Option<Name>,
+    /// It waits this long for the peer to come back before it does, in seconds.
+    pub ride_through_s: u64,
     /// Silence of the peer that ends the connection, in milliseconds.
     pub peer_timeout_ms: u64,
     /// Silence of the local disk that fails it, in milliseconds.
@@ -81,6 +89,8 @@ impl Config {
             name,
             promote_at_start: false,
             on_peer_lost: OnPeerLost::Continue,
+            prefer: None,
+            ride_through_s: 0,
             peer_timeout_ms: PEER_TIMEOUT_MS_DEFAULT,
             disk_timeout_ms: DISK_TIMEOUT_MS_DEFAULT,
             nodes,

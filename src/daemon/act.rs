@@ -77,6 +77,7 @@ impl Daemon {
                 }
             }
             Action::Reply { id, result } => self.on_reply(id, result),
+            Action::Fence { .. } => {} // no configuration asks for it yet
             Action::Notify(notice) => self.on_notice(notice),
         }
     }
@@ -161,6 +162,7 @@ impl Daemon {
             }
             Notice::ResyncDone => tracing::info!("resync done: both disks are equal"),
         }
+        self.remember_events();
     }
 
     fn log_state(&mut self) {

@@ -6,6 +6,7 @@
 
 mod act;
 mod device;
+mod events;
 mod mailbox;
 mod open;
 mod orders;

@@ -9,6 +9,7 @@
 //! One thread does all of it. What comes in from other threads comes through the mailbox.
 
 use super::act::{META, ReadBuffers};
+use super::events::Events;
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
@@ -58,6 +59,7 @@ pub(super) struct Daemon {
     pub(super) orders: Orders,
     pub(super) mail: Receiver<Order>,
     pub(super) logged: Option<LoggedState>,
+    pub(super) events: Events,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
     signals: signal_hook::iterator::Handle,
@@ -120,6 +122,7 @@ impl Daemon {
             reads: ReadBuffers::default(),
             mail,
             logged: None,
+            events: Events::default(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
             signals,
@@ -155,6 +158,7 @@ impl Daemon {
         let (_, closed) = sync_channel(0);
         drop(std::mem::replace(&mut self.mail, closed));
         self.orders.abandon();
+        self.answer_watchers(true);
         self.server = None;
         if self.orders.left_device {
             std::process::exit(0);
@@ -269,12 +273,18 @@ impl Daemon {
     }
 
     pub(super) fn status(&mut self) -> Resource {
+        let open = self.front.as_ref().is_some_and(|front| !front.openers().is_empty());
+        self.status_if(open)
+    }
+
+    /// The status with what is known of whether the device is open: finding that out takes a while.
+    pub(super) fn status_if(&mut self, open: bool) -> Resource {
         let around = Surroundings {
             options: &self.options,
             now: self.clock.now(),
             front_address: self.front.as_ref().map(|front| front.address()),
             minor: self.front.as_ref().and_then(|front| front.minor()).unwrap_or(0),
-            open: self.front.as_ref().is_some_and(|front| !front.openers().is_empty()),
+            open,
             upper_pending: self.front_pending,
             dial_error: self.peers.dial_error.clone(),
             device_error: self.orders.device_error.clone(),

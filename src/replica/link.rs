@@ -78,6 +78,8 @@ pub(super) struct Link {
     out: Credits,
     taken: Credits,
     last_refusal: Option<(bool, Refusal)>,
+    /// What the peer said of itself when the nodes last met; kept when the connection ends.
+    met: Option<State>,
     peer_left: bool,
 }
 
@@ -110,6 +112,7 @@ impl Link {
             out: Credits::default(),
             taken: Credits::default(),
             last_refusal: None,
+            met: None,
             peer_left: false,
         }
     }
@@ -203,6 +206,10 @@ impl Link {
 
     pub(super) fn peer_hello(&self) -> Option<&Hello> {
         self.peer_hello.as_ref()
+    }
+
+    pub(super) fn met(&self) -> Option<&State> {
+        self.met.as_ref()
     }
 
     pub(super) fn last_refusal(&self) -> Option<(bool, Refusal)> {
@@ -305,7 +312,9 @@ impl Link {
     fn begin(&mut self, conn: ConnId, now: Tick) {
         let was_up = self.was_up;
         let (last_refusal, lost_primary) = (self.last_refusal, self.lost_primary);
+        let met = self.met;
         *self = Link::new();
+        self.met = met;
         self.lost_primary = lost_primary;
         self.conn = Some(conn);
         self.newest = Some(conn);
@@ -399,6 +408,7 @@ impl Replica {
             (Phase::Hello, Message::Hello(hello)) => self.on_hello(&hello),
             (Phase::State, Message::State(state)) if self.link.peer_state.is_none() => {
                 self.link.peer_state = Some(state);
+                self.link.met = Some(state);
             }
             (
                 Phase::Exchange,
@@ -602,6 +612,8 @@ impl Replica {
             }
             Verdict::Refuse(_) => unreachable!("a refused connection does not come up"),
         }
+        self.separation.ends();
+        self.role_change_found_peer();
         if self.link.peer_has_disk() {
             self.requests_found_peer();
             self.flush_found_peer();
@@ -683,6 +695,7 @@ impl Replica {
             // that is becoming Primary has the peer's word that it is not one.
             if self.disk == DiskState::UpToDate {
                 self.disk = DiskState::Consistent;
+                self.lost_in_sync();
             }
         }
         self.alone_if_awaited();

@@ -5,7 +5,7 @@ use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::Superblock;
 use crate::replica::event::Tick;
 use crate::replica::generation::{Full, Verdict};
-use crate::wire::message::{DiskState, Refusal, Role};
+use crate::wire::message::{DiskState, Refusal, Role, State};
 
 /// The state of the connection, in the field's terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +51,12 @@ pub enum Suspended {
     Greeting,
     /// The newest data is at the peer, which is away.
     NoData,
+    /// The peer was lost a moment ago, and may be back soon.
+    RideThrough,
+    /// The peer is being fenced.
+    Fencing,
+    /// The peer is lost, and this node may not go on without it.
+    NotAllowed,
 }
 
 /// A node at one moment.
@@ -100,6 +106,8 @@ pub struct Snapshot {
     pub alone: bool,
     /// The last refusal: by the peer or not, and why.
     pub refusal: Option<(bool, Refusal)>,
+    /// What the peer said of itself when the nodes last met in this life of the daemon.
+    pub met: Option<State>,
     /// Why this node does not look for its peer; `None` if it does.
     pub stand_alone: Option<StandAlone>,
     /// Should the two have gone different ways when they meet next, this node's way is void.
@@ -150,6 +158,7 @@ impl Replica {
             suspended: self.suspended(),
             alone: self.is_alone(),
             refusal: self.link.last_refusal(),
+            met: self.link.met().copied(),
             stand_alone: self.orders.stand_alone(),
             discard_my_data: self.orders.discard_my_data(),
             peer_left: self.link.peer_left(),
@@ -189,6 +198,8 @@ impl Replica {
             Suspended::No
         } else if self.disk != DiskState::UpToDate {
             Suspended::NoData
+        } else if let Some(why) = self.suspension() {
+            why
         } else if self.may_write_alone() {
             Suspended::No
         } else {

@@ -16,8 +16,8 @@ use rblk::meta::layout::Layout;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
-    OpId, Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FenceId, FrontId, FrontOp, Input,
+    Notice, OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -35,6 +35,7 @@ pub(crate) enum Fact {
     Disconnected { conn: u64 },
     Received { conn: u64, message: Message, content: Content },
     Command { id: CommandId, command: Command },
+    Fenced { id: FenceId, confirmed: bool },
     Timeout,
 }
 
@@ -59,7 +60,7 @@ impl Fact {
                 Source::Network
             }
             Fact::Timeout => Source::Clock,
-            Fact::Request { .. } | Fact::Command { .. } => Source::Client,
+            Fact::Request { .. } | Fact::Command { .. } | Fact::Fenced { .. } => Source::Client,
         }
     }
 }
@@ -98,6 +99,8 @@ pub(crate) struct Node {
     pub(crate) delay_next: Option<u64>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
+    /// It has a reason to go on alone, whatever the configuration says.
+    pub(crate) excused: bool,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -151,6 +154,7 @@ impl Node {
             hang_next: false,
             delay_next: None,
             harmed: false,
+            excused: false,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -161,6 +165,8 @@ impl Node {
                 peer_timeout_ms: plan.peer_timeout_ms,
                 disk_timeout_ms: plan.disk_timeout_ms,
                 al_slots: plan.al_slots,
+                on_peer_lost: plan.on_peer_lost.of(id),
+                ride_through_ms: plan.ride_through_ms,
             },
         }
     }
@@ -289,6 +295,7 @@ impl World {
         let entropy = u128::from(self.rng.next()) << 64 | u128::from(self.rng.next());
         let now = Tick(self.now);
         let target = &mut self.nodes[node];
+        target.excused = false;
         let meta = &mut target.disk.meta;
         let owner = meta.superblock.owner();
         let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
@@ -304,6 +311,7 @@ impl World {
             block_bytes: 512,
             discard: true,
             entropy,
+            unix_ms: 1_700_000_000_000,
             settings: target.settings,
         };
         let mut replica = Box::new(Replica::new(&start));
@@ -343,6 +351,8 @@ impl World {
     pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
         let text = if self.trace.on { describe(&fact) } else { String::new() };
         let now = Tick(self.now);
+        let before = self.record_of_waiter(node);
+        self.oracle_excuse(node, &fact);
         match fact {
             Fact::Connected { conn } => self.hears_begin(node, conn),
             Fact::Disconnected { conn } => self.hears_end(node, conn),
@@ -367,9 +377,13 @@ impl World {
                 replica.handle(now, Input::Received { conn, message, buf, payload });
             }
             Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
+            Fact::Fenced { id, confirmed } => {
+                replica.handle(now, Input::Fenced { id, confirmed });
+            }
             Fact::Timeout => replica.handle(now, Input::Timeout),
         }
         target.replica = Some(replica);
+        self.oracle_authority(node, before);
         self.drain(node);
         self.note(Some(node), || text);
     }
@@ -449,6 +463,7 @@ impl World {
                 }
             }
             Action::Reply { id, result } => self.replied(node, id, result),
+            Action::Fence { id } => self.fence_asked(node, id),
             Action::Notify(notice) => {
                 // What is on its way while a disk fails comes out of turn.
                 let lawful = self.oracle.stranger || self.disk_failed;
@@ -655,6 +670,7 @@ fn describe(fact: &Fact) -> String {
         Fact::Disconnected { conn } => format!("Disconnected {conn}"),
         Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
         Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
+        Fact::Fenced { id, confirmed } => format!("Fenced {} {confirmed}", id.0),
         Fact::Timeout => "Timeout".to_string(),
     }
 }

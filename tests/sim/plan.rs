@@ -4,6 +4,7 @@
 //! A plan is a value: it can be written down, and made smaller (`shrink.rs`). What it leaves to chance (latencies, the
 //! clients' requests, what survives a power cut) comes from the seed that goes with it.
 
+use crate::authority::WhenLost;
 use crate::fate::{Groups, Strike};
 use crate::rng::Rng;
 use rblk::limits::EXTENT_BLOCKS;
@@ -47,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) force: bool,
     /// The faults are over.
     pub(crate) until: u64,
+    pub(crate) on_peer_lost: WhenLost,
+    pub(crate) ride_through_ms: u64,
     pub(crate) strikes: Vec<Strike>,
 }
 
@@ -77,6 +80,8 @@ impl Default for Plan {
             nonsense: false,
             force: false,
             until: 0,
+            on_peer_lost: WhenLost::Continue,
+            ride_through_ms: 0,
             strikes: Vec::new(),
         }
     }
@@ -113,6 +118,13 @@ impl Plan {
             nonsense: rng.chance(30),
             force: rng.chance(30),
             until: rng.between(10, 60) * 1_000_000,
+            on_peer_lost: match rng.below(8) {
+                0 => WhenLost::Suspend,
+                1 => WhenLost::Prefer(rng.below(2) as usize),
+                2 | 3 => WhenLost::Fence,
+                _ => WhenLost::Continue,
+            },
+            ride_through_ms: rng.pick(&[0, 0, 0, 1_000, 10_000]),
             strikes: Vec::new(),
         };
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
