@@ -194,6 +194,10 @@ pub const IMPORT_NESTING_MAX: usize = 8;
 pub const IMPORT_WORDS_MAX: usize = 1 << 16;
 /// Bytes of a word: as long as a path can be, and longer than DRBD allows.
 pub const IMPORT_WORD_BYTES_MAX: usize = 4096;
+/// Changes of state that a daemon remembers for `rblk events`: a reader looks several times a second.
+pub const EVENTS_MAX: usize = 256;
+/// Changes of state in one answer: they fit into a line with room to spare.
+pub const EVENTS_AT_ONCE: usize = 64;
 /// Bytes of one line on the control socket, either way.
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.

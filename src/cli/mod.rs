@@ -13,6 +13,8 @@ mod demote;
 mod detach;
 mod disconnect;
 mod dump_meta;
+mod events;
+mod explain;
 mod import;
 mod invalidate;
 mod progress;
@@ -79,6 +81,8 @@ enum Verb {
     Disconnect(disconnect::Disconnect),
     Invalidate(invalidate::Invalidate),
     Status(status::Status),
+    Explain(explain::Explain),
+    Events(events::Events),
     Wait(wait::Wait),
     Config(config::ShowConfig),
     DumpMeta(dump_meta::DumpMeta),
@@ -117,6 +121,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Disconnect(verb) => verb.run(place),
         Verb::Invalidate(verb) => verb.run(place),
         Verb::Status(verb) => verb.run(place),
+        Verb::Explain(verb) => verb.run(place),
+        Verb::Events(verb) => verb.run(place),
         Verb::Wait(verb) => verb.run(place),
         Verb::Config(verb) => verb.run(place),
         Verb::DumpMeta(verb) => verb.run(place),

@@ -19,7 +19,7 @@ const BAR_COLUMNS: usize = 30;
 pub(super) fn resource(resource: &Resource) -> String {
     let mut out = format!("{} role:{}", resource.name, resource.role);
     if resource.suspended {
-        let _ = write!(out, " suspended:{}", suspended(resource));
+        let _ = write!(out, " suspended:{}", resource.suspended_word());
     }
     if let Some(faults) = &resource.rblk.faults {
         let _ = write!(out, " faults:{faults}");
@@ -48,17 +48,6 @@ pub(super) fn resource(resource: &Resource) -> String {
         let _ = write!(out, "\n  cannot become Primary: {why}");
     }
     out
-}
-
-fn suspended(resource: &Resource) -> String {
-    let reasons = [
-        (resource.suspended_user, "user"),
-        (resource.suspended_no_data, "no-data"),
-        (resource.suspended_fencing, "fencing"),
-        (resource.suspended_quorum, "quorum"),
-    ];
-    let given: Vec<&str> = reasons.iter().filter(|entry| entry.0).map(|entry| entry.1).collect();
-    if given.is_empty() { "yes".to_owned() } else { given.join(",") }
 }
 
 fn connection(out: &mut String, peer: &Connection) {

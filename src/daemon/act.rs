@@ -164,6 +164,7 @@ impl Daemon {
             }
             Notice::ResyncDone => tracing::info!("resync done: both disks are equal"),
         }
+        self.remember_events();
     }
 
     fn log_state(&mut self) {

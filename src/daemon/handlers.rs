@@ -21,7 +21,7 @@ enum Side {
 
 /// What was told before, and matters for what is told next.
 #[derive(Default)]
-pub(super) struct Events {
+pub(super) struct Story {
     /// The resync whose end was not told yet.
     resync: Option<Side>,
     /// The split brain that was told, until the nodes are connected again.
@@ -37,20 +37,20 @@ impl Daemon {
             // Two Primaries meet again and again: once is enough.
             Notice::Refused { reason, .. }
                 if matches!(reason, Refusal::SplitBrain | Refusal::TwoPrimaries)
-                    && self.events.told.replace(reason) != Some(reason) =>
+                    && self.story.told.replace(reason) != Some(reason) =>
             {
                 let name = self.options.config.name.as_str();
                 self.run_handler(HandlerKind::SplitBrain, &refusal_text(reason, name));
             }
             Notice::State if self.replica.connection() == Connection::Connected => {
-                self.events.told = None;
+                self.story.told = None;
                 self.all_may_be_well();
             }
             Notice::DiskFailed(why) if self.replica.disk() <= DiskState::Failed => {
                 self.run_handler(HandlerKind::LocalIoError, why);
             }
             Notice::ResyncStarted { source, .. } => {
-                self.events.resync = Some(if source { Side::Peer } else { Side::Here });
+                self.story.resync = Some(if source { Side::Peer } else { Side::Here });
             }
             Notice::ResyncDone => self.resync_is_done(),
             _ => {}
@@ -58,7 +58,7 @@ impl Daemon {
     }
 
     fn resync_is_done(&mut self) {
-        match self.events.resync.take() {
+        match self.story.resync.take() {
             Some(Side::Here) => {
                 self.run_handler(HandlerKind::AfterResyncTarget, "the resync is done");
             }
@@ -70,7 +70,7 @@ impl Daemon {
 
     /// The end of a resync may be told by the next connection, and a peer that was fenced may have missed nothing.
     fn all_may_be_well(&mut self) {
-        if self.events.resync.is_none() && !self.events.fenced {
+        if self.story.resync.is_none() && !self.story.fenced {
             return;
         }
         let snapshot = self.replica.snapshot();
@@ -79,14 +79,14 @@ impl Daemon {
             && snapshot.peer_disk == Some(DiskState::UpToDate);
         if whole {
             self.resync_is_done();
-            if self.events.fenced {
+            if self.story.fenced {
                 self.lift_fence("the peer is back and has all data");
             }
         }
     }
 
     fn lift_fence(&mut self, why: &str) {
-        self.events.fenced = false;
+        self.story.fenced = false;
         self.run_handler(HandlerKind::UnfencePeer, why);
     }
 
@@ -111,7 +111,7 @@ impl Daemon {
     fn fence_has_ended(&mut self, id: FenceId, ended: &Ended) {
         let fence = Fence::of(ended);
         let confirmed = fence.confirms(self.replica.disk() == DiskState::UpToDate);
-        self.events.fenced |= confirmed;
+        self.story.fenced |= confirmed;
         let said = fence.text();
         if confirmed {
             tracing::warn!("the peer is fenced: {said}");

@@ -7,6 +7,7 @@
 
 mod act;
 mod device;
+mod events;
 mod handlers;
 mod mailbox;
 mod open;

@@ -5,6 +5,7 @@
 
 use crate::config::{self, Config, HandlerKind};
 use crate::error::{Error, Kind, Result};
+use crate::io::clock::Clock;
 use crate::io::disk::{Backing, OpenMode};
 use crate::limits::{AL_SLOTS, META_BLOCK_BYTES};
 use crate::meta::block::{BlockError, Owner};
@@ -92,6 +93,7 @@ fn start_of(
         block_bytes: backing.block_bytes(),
         discard: backing.discard(),
         entropy: u128::from_le_bytes(entropy),
+        unix_ms: Clock::unix_ms_at_tick_0(),
         settings: Settings {
             peer_timeout_ms: config.peer_timeout_ms,
             disk_timeout_ms: config.disk_timeout_ms,

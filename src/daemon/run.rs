@@ -9,7 +9,8 @@
 //! One thread does all of it. What comes in from other threads comes through the mailbox.
 
 use super::act::{META, ReadBuffers};
-use super::handlers::Events;
+use super::events::Events;
+use super::handlers::Story;
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
@@ -61,6 +62,7 @@ pub(super) struct Daemon {
     pub(super) mail: Receiver<Order>,
     pub(super) logged: Option<LoggedState>,
     pub(super) handlers: Handlers,
+    pub(super) story: Story,
     pub(super) events: Events,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
@@ -127,6 +129,7 @@ impl Daemon {
             mail,
             logged: None,
             handlers,
+            story: Story::default(),
             events: Events::default(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
@@ -163,6 +166,7 @@ impl Daemon {
         let (_, closed) = sync_channel(0);
         drop(std::mem::replace(&mut self.mail, closed));
         self.orders.abandon();
+        self.answer_watchers(true);
         self.server = None;
         if self.orders.left_device {
             std::process::exit(0);
@@ -278,12 +282,18 @@ impl Daemon {
     }
 
     pub(super) fn status(&mut self) -> Resource {
+        let open = self.front.as_ref().is_some_and(|front| !front.openers().is_empty());
+        self.status_if(open)
+    }
+
+    /// The status with what is known of whether the device is open: finding that out takes a while.
+    pub(super) fn status_if(&mut self, open: bool) -> Resource {
         let around = Surroundings {
             options: &self.options,
             now: self.clock.now(),
             front_address: self.front.as_ref().map(|front| front.address()),
             minor: self.front.as_ref().and_then(|front| front.minor()).unwrap_or(0),
-            open: self.front.as_ref().is_some_and(|front| !front.openers().is_empty()),
+            open,
             upper_pending: self.front_pending,
             dial_error: self.peers.dial_error.clone(),
             device_error: self.orders.device_error.clone(),

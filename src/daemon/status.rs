@@ -2,10 +2,11 @@
 
 use super::AttachOptions;
 use crate::ctl::status::{
-    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Path, PeerDevice,
-    Rblk, ReplicationState, Resource, ResyncBytes, Role, Sync, Why,
+    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Path, Peer,
+    PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Sync, Why,
 };
-use crate::limits::SECTOR_BYTES;
+use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
+use crate::meta::superblock::{GenerationId, History};
 use crate::replica::Snapshot;
 use crate::replica::event::Tick;
 use crate::replica::generation::Full;
@@ -138,7 +139,6 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
-    let id = |id: Option<crate::meta::superblock::GenerationId>| id.map(|id| id.to_string());
     Rblk {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -149,11 +149,13 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         }
         .to_owned(),
         address: around.front_address.clone(),
-        generation: Generation {
-            current: id(s.superblock.current),
-            base: id(s.superblock.base),
-            history: s.superblock.history.iter().map(|id| id.to_string()).collect(),
-        },
+        generation: generation(s.superblock.current, s.superblock.base, &s.superblock.history),
+        peer: s.met.map(|met| Peer {
+            role: met.role.into(),
+            disk_state: met.disk.into(),
+            out_of_sync_bytes: met.dirty_blocks * BLOCK_BYTES,
+            generation: generation(met.current, met.base, &met.history),
+        }),
         why: Why {
             not_promotable: not_promotable(s, around),
             not_connected: not_connected(s, around),
@@ -170,6 +172,19 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         al: ActivityLog { active: s.al_active as u64, slots: s.al_slots as u64 },
         peer_timeout_ms: around.options.config.peer_timeout_ms,
         faults: around.options.faults.clone(),
+    }
+}
+
+fn generation(
+    current: Option<GenerationId>,
+    base: Option<GenerationId>,
+    history: &History,
+) -> Generation {
+    Generation {
+        current: current.map(|id| id.to_string()),
+        base: base.map(|id| id.to_string()),
+        history: history.iter().map(|id| id.to_string()).collect(),
+        made_unix_ms: current.and_then(GenerationId::made_at),
     }
 }
 

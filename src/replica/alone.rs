@@ -157,7 +157,7 @@ impl Replica {
 
     /// The data goes its own way from here.
     pub(super) fn new_generation(&mut self) {
-        let next = self.ids.next();
+        let next = self.ids.next(self.now);
         assert!(!self.sb.history.contains(next), "generation ids never repeat");
         if let Some(base) = self.sb.base {
             self.sb.history.push(base);

@@ -110,6 +110,8 @@ pub struct Start {
     pub discard: bool,
     /// Entropy from the operating system, for generation ids.
     pub entropy: u128,
+    /// The time of day at [`Tick`] 0, in milliseconds since 1970, for generation ids: people want to know when.
+    pub unix_ms: u64,
     /// Tunables.
     pub settings: Settings,
 }
@@ -201,7 +203,7 @@ impl Replica {
             sb,
             copies: [start.stale_copy, 1 - start.stale_copy],
             sb_durable_with: MetaSeq(0),
-            ids: GenerationSource(start.entropy),
+            ids: GenerationSource { state: start.entropy, unix_ms: start.unix_ms },
             role: Role::Secondary,
             disk: role::disk_at_start(&sb),
             sectors,
@@ -425,21 +427,25 @@ impl Replica {
 
 /// Makes generation ids that never repeat: the operating system's entropy, run through a permutation.
 #[derive(Debug)]
-struct GenerationSource(u128);
+struct GenerationSource {
+    state: u128,
+    unix_ms: u64,
+}
 
 impl GenerationSource {
-    fn next(&mut self) -> GenerationId {
+    fn next(&mut self, now: Tick) -> GenerationId {
         // A Weyl sequence keeps the period at 2^128; the mix is that of splitmix64 on both halves
         // (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
         let mix = |mut z: u64| {
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
             z ^ (z >> 31)
         };
-        let (high, low) = ((self.0 >> 64) as u64, self.0 as u64);
+        let (high, low) = ((self.state >> 64) as u64, self.state as u64);
         let low = mix(low ^ mix(high));
-        GenerationId(u128::from(mix(high ^ low)) << 64 | u128::from(low))
+        let random = u128::from(mix(high ^ low)) << 64 | u128::from(low);
+        GenerationId::made(self.unix_ms.wrapping_add(now.0 / 1000), random)
     }
 }
 

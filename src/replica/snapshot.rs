@@ -5,7 +5,7 @@ use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::Superblock;
 use crate::replica::event::Tick;
 use crate::replica::generation::{Full, Verdict};
-use crate::wire::message::{DiskState, Refusal, Role};
+use crate::wire::message::{DiskState, Refusal, Role, State};
 
 /// The state of the connection, in the field's terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +108,8 @@ pub struct Snapshot {
     pub alone: bool,
     /// The last refusal: by the peer or not, and why.
     pub refusal: Option<(bool, Refusal)>,
+    /// What the peer said of itself when the nodes last met in this life of the daemon.
+    pub met: Option<State>,
     /// Why this node does not look for its peer; `None` if it does.
     pub stand_alone: Option<StandAlone>,
     /// Should the two have gone different ways when they meet next, this node's way is void.
@@ -160,6 +162,7 @@ impl Replica {
             suspended: self.suspended(),
             alone: self.is_alone(),
             refusal: self.link.last_refusal(),
+            met: self.link.met().copied(),
             stand_alone: self.orders.stand_alone(),
             discard_my_data: self.orders.discard_my_data(),
             asks_consent: self.consent.is_asked(),

@@ -606,6 +606,7 @@ fn replica_of(
         block_bytes: 512,
         discard,
         entropy: entropy.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
+        unix_ms: 1_700_000_000_000,
         settings: Settings {
             peer_timeout_ms: 4_000,
             disk_timeout_ms: 30_000,

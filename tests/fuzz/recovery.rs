@@ -169,6 +169,7 @@ fn start(disk: &Disk) {
         block_bytes: 512,
         discard: true,
         entropy: 1,
+        unix_ms: 1_700_000_000_000,
         settings: Settings {
             peer_timeout_ms: 4_000,
             disk_timeout_ms: 30_000,

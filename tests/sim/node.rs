@@ -325,6 +325,7 @@ impl World {
             block_bytes: 512,
             discard: true,
             entropy,
+            unix_ms: 1_700_000_000_000,
             settings: target.settings,
         };
         let mut replica = Box::new(Replica::new(&start));
