@@ -167,6 +167,21 @@ pub const DATA_BYTES_MAX: u64 = 1 << 50;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a configuration file: far above any sensible one, so that a wrong path (a disk) is not read in.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a handler's command line: as long as a path can be.
+pub const HANDLER_COMMAND_BYTES_MAX: usize = 4096;
+/// A handler is ended after this long, in seconds: a mail or a snapshot takes far less.
+pub const HANDLER_TIMEOUT_S_DEFAULT: u64 = 60;
+/// Longest time that a handler may be given, in seconds: a fence or a resync waits for its end.
+pub const HANDLER_TIMEOUT_S_MAX: u64 = 3_600;
+/// A handler that is asked to end has this long before it is killed, in milliseconds: time to take a lock file away.
+pub const HANDLER_GRACE_MS: u64 = 2_000;
+/// Of what a handler prints, so many bytes go to the log: the reason why it failed fits.
+pub const HANDLER_OUTPUT_BYTES_MAX: usize = 4096;
+/// Bytes of a line between the daemon and the process that runs handlers: a command or an output, each byte of it
+/// escaped twice.
+pub const HANDLER_LINE_BYTES_MAX: usize = 128 << 10;
+/// A process that ran handlers and ended is started again after this long, in milliseconds.
+pub const HANDLER_RESTART_MS: u64 = 1_000;
 /// Bytes of the DRBD files that one `rblk import` reads, all together: far above any sensible configuration.
 pub const IMPORT_BYTES_MAX: u64 = 1 << 20;
 /// Files that one `rblk import` reads: a cluster with a file for each resource stays far below.
@@ -211,4 +226,6 @@ const _: () = {
     assert!(PAGE_BLOCKS.is_multiple_of(64));
     assert!(IO_BYTES_MAX as u64 <= EXTENT_BYTES);
     assert!(NBD_REQUESTS_RESERVED >= 2);
+    assert!(8 * (HANDLER_COMMAND_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);
+    assert!(8 * (HANDLER_OUTPUT_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);
 };

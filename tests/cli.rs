@@ -159,7 +159,7 @@ fn status(connected: bool) -> Resource {
 /// What is changed in the good file (first match), to what, the line to blame, and what must be said.
 const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
     ("[resource]", "[resource", 1, &["not TOML"]),
-    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, node"]),
+    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, handlers, node"]),
     ("[resource]\nname = \"swarm\"", "", 1, &["no [resource]", "expected"]),
     ("[resource]\nname = \"swarm\"", "resource = 1", 1, &["integer", "expected a table"]),
     ("name = \"swarm\"", "", 1, &["no `name`", "expected name = "]),
@@ -175,7 +175,14 @@ const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
     ("\n\n", "\ndisk-timeout-ms = 99999999999999999999\n", 3, &["expected a whole number"]),
     ("\n\n", "\npromote-at-start = \"yes\"\n", 3, &["string", "expected true or false"]),
     ("\n\n", "\non-peer-lost = \"give-up\"\n", 3, &["give-up", "expected \"continue\""]),
-    ("\n\n", "\non-peer-lost = \"fence\"\n", 3, &["not available in this version", "continue"]),
+    ("\n\n", "\non-peer-lost = \"fence\"\n", 3, &["needs a command", "`fence-peer` in [handlers]"]),
+    ("\n\n", "\non-peer-lost = \"witness\"\n", 3, &["not available in this version", "fence"]),
+    (
+        "[resource]",
+        "[handlers]\nsplit-brian = \"x\"\n[resource]",
+        2,
+        &["`split-brian` in [handlers]", "split-brain"],
+    ),
     ("\n\n", "\ndual-primary = true\n", 3, &["not available in this version"]),
     ("\n\n", "\ndual-primary = 1\n", 3, &["expected true or false"]),
     ("\n\n", "\nride-through-s = 3601\n", 3, &["`ride-through-s` is 3601", "from 0 to 3600"]),

@@ -50,6 +50,8 @@ mod rng;
 mod run;
 #[path = "sim/scenarios.rs"]
 mod scenarios;
+#[path = "sim/scenarios_consent.rs"]
+mod scenarios_consent;
 #[path = "sim/scenarios_disks.rs"]
 mod scenarios_disks;
 #[path = "sim/scenarios_images.rs"]

@@ -88,6 +88,9 @@ enum Verb {
     DumpMeta(dump_meta::DumpMeta),
     Import(import::Import),
     Demo(demo::Demo),
+    /// Started by `attach`: runs its handlers
+    #[command(hide = true)]
+    HandlerRunner,
 }
 
 impl Place {
@@ -125,6 +128,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::DumpMeta(verb) => verb.run(place),
         Verb::Import(verb) => verb.run(place),
         Verb::Demo(verb) => verb.run(),
+        Verb::HandlerRunner => crate::handlers::serve(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,10 +20,12 @@
 //! disk = "/dev/docker/swarm"
 //! ```
 
+mod handlers;
 mod parse;
 mod section;
 mod value;
 
+pub use handlers::{HandlerKind, Handlers};
 pub use value::{Address, Name};
 
 use crate::error::{Error, Kind, Result};
@@ -48,6 +50,8 @@ pub enum OnPeerLost {
     Suspend,
     /// One node, named by `prefer`, goes on; the other holds what clients write.
     Prefer,
+    /// Hold what clients write until the handler fence-peer has made sure that the peer does not go on.
+    Fence,
 }
 
 /// One of the two nodes.
@@ -78,6 +82,8 @@ pub struct Config {
     pub peer_timeout_ms: u64,
     /// Silence of the local disk that fails it, in milliseconds.
     pub disk_timeout_ms: u64,
+    /// Commands that run at an event.
+    pub handlers: Handlers,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
     pub nodes: [Node; 2],
 }
@@ -93,6 +99,7 @@ impl Config {
             ride_through_s: 0,
             peer_timeout_ms: PEER_TIMEOUT_MS_DEFAULT,
             disk_timeout_ms: DISK_TIMEOUT_MS_DEFAULT,
+            handlers: Handlers::none(),
             nodes,
         }
     }

@@ -2,7 +2,7 @@
 //! expected.
 
 use super::section::{Found, Section, Source, shorten};
-use super::{Address, Config, Name, Node, OnPeerLost};
+use super::{Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, handlers};
 use crate::error::{Error, Result};
 use crate::limits::{
     DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
@@ -26,12 +26,13 @@ const RESOURCE: [&str; 8] = [
 /// Keys of `[resource]` that a later version will know.
 const RESOURCE_LATER: [&str; 1] = ["split-brain"];
 /// Values of `on-peer-lost` that a later version will know.
-const ON_PEER_LOST_LATER: [&str; 2] = ["fence", "witness"];
+const ON_PEER_LOST_LATER: [&str; 1] = ["witness"];
 
 /// The file as it would have to be written to give every value.
 #[derive(Serialize)]
 pub(super) struct Effective<'a> {
     resource: Resource<'a>,
+    handlers: &'a Handlers,
     node: &'a [Node; 2],
 }
 
@@ -62,6 +63,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 peer_timeout_ms: config.peer_timeout_ms,
                 disk_timeout_ms: config.disk_timeout_ms,
             },
+            handlers: &config.handlers,
             node: &config.nodes,
         }
     }
@@ -84,7 +86,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
     let root = Section::new(source, "the file", document.get_ref(), 0..0);
-    root.only(&["resource", "node"])?;
+    root.only(&["resource", "handlers", "node"])?;
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
@@ -92,6 +94,8 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     check_available(source, &resource)?;
     resource.only(&RESOURCE)?;
     let name = resource_name(source, &resource, expected)?;
+    let commands = root.table("handlers", "[handlers]")?;
+    let commands = commands.map(|section| handlers::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
     let mut config = Config::default_for(name, nodes);
     if let Some(found) = resource.boolean("promote-at-start")? {
@@ -110,9 +114,18 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     if let Some(seconds) = resource.integer("ride-through-s", 0..RIDE_THROUGH_S_MAX + 1)? {
         config.ride_through_s = seconds;
     }
+    if let Some(commands) = commands {
+        config.handlers = commands;
+    }
     let lost = resource.string("on-peer-lost", "\"continue\"")?;
     if let Some(found) = &lost {
         config.on_peer_lost = on_peer_lost(source, found)?;
+        let command = config.handlers.command(HandlerKind::FencePeer);
+        if config.on_peer_lost == OnPeerLost::Fence && command.is_none() {
+            let wrong =
+                "on-peer-lost = \"fence\" needs a command: expected `fence-peer` in [handlers]";
+            return Err(source.error(&found.span, wrong));
+        }
     }
     config.prefer = prefer(source, &resource, lost.as_ref(), &config)?;
     Ok(config)
@@ -191,12 +204,13 @@ fn name(source: Source<'_>, found: &Found<&str>) -> Result<Name> {
 }
 
 fn on_peer_lost(source: Source<'_>, found: &Found<&str>) -> Result<OnPeerLost> {
-    const EXPECTED: &str = "expected \"continue\", \"suspend\" or \"prefer\"";
+    const EXPECTED: &str = "expected \"continue\", \"suspend\", \"prefer\" or \"fence\"";
     let value = found.value;
     match value {
         "continue" => return Ok(OnPeerLost::Continue),
         "suspend" => return Ok(OnPeerLost::Suspend),
         "prefer" => return Ok(OnPeerLost::Prefer),
+        "fence" => return Ok(OnPeerLost::Fence),
         _ => {}
     }
     if ON_PEER_LOST_LATER.contains(&value) {

@@ -76,8 +76,9 @@ impl Daemon {
                     self.io.pool.release(buf);
                 }
             }
+            Action::AskConsent => self.ask_consent(),
             Action::Reply { id, result } => self.on_reply(id, result),
-            Action::Fence { .. } => {} // no configuration asks for it yet
+            Action::Fence { id } => self.fence_peer(id),
             Action::Notify(notice) => self.on_notice(notice),
         }
     }
@@ -129,6 +130,7 @@ impl Daemon {
     }
 
     fn on_notice(&mut self, notice: Notice) {
+        self.run_handlers(&notice);
         match notice {
             Notice::Role(role) => tracing::info!("this node is {role:?}"),
             Notice::State => self.log_state(),

@@ -3,7 +3,7 @@
 //! Nothing is written but in one case: an activity log that cannot be relied on. Then every bit is set on disk first,
 //! and a fresh log is written after that; a power cut in between leaves the log as unreliable as it was.
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, HandlerKind};
 use crate::error::{Error, Kind, Result};
 use crate::io::clock::Clock;
 use crate::io::disk::{Backing, OpenMode};
@@ -98,6 +98,7 @@ fn start_of(
             peer_timeout_ms: config.peer_timeout_ms,
             disk_timeout_ms: config.disk_timeout_ms,
             al_slots: AL_SLOTS,
+            ask_consent: config.handlers.command(HandlerKind::BeforeResyncTarget).is_some(),
             on_peer_lost: when_peer_is_lost(config, node),
             ride_through_ms: config.ride_through_s * 1000,
         },
@@ -112,6 +113,7 @@ fn when_peer_is_lost(config: &Config, node: NodeId) -> OnPeerLost {
             OnPeerLost::Continue
         }
         config::OnPeerLost::Prefer | config::OnPeerLost::Suspend => OnPeerLost::Suspend,
+        config::OnPeerLost::Fence => OnPeerLost::Fence,
     }
 }
 

@@ -10,6 +10,7 @@
 
 use super::act::{META, ReadBuffers};
 use super::events::Events;
+use super::handlers::Story;
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
@@ -19,6 +20,7 @@ use crate::ctl::server::Server;
 use crate::ctl::status::Resource;
 use crate::error::{Error, Kind, Result};
 use crate::front::{Front, FrontRequest};
+use crate::handlers::Handlers;
 use crate::io::Io;
 use crate::io::clock::Clock;
 use crate::io::disk::Disk;
@@ -59,6 +61,8 @@ pub(super) struct Daemon {
     pub(super) orders: Orders,
     pub(super) mail: Receiver<Order>,
     pub(super) logged: Option<LoggedState>,
+    pub(super) handlers: Handlers,
+    pub(super) story: Story,
     pub(super) events: Events,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
@@ -85,6 +89,8 @@ impl Daemon {
         let server;
         let (mailbox, mail) = Mailbox::new(io.ring.waker());
         server = Server::start(&options.run_dir, &name, Box::new(mailbox.clone()))?;
+        // Before memory is locked and a disk is open: of those it must have nothing.
+        let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
         device::check(&options)?;
         let opened = open::open(&options.config, options.node)?;
         let orphan = device::orphan(&options)?;
@@ -122,6 +128,8 @@ impl Daemon {
             reads: ReadBuffers::default(),
             mail,
             logged: None,
+            handlers,
+            story: Story::default(),
             events: Events::default(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
@@ -173,6 +181,7 @@ impl Daemon {
             self.on_completion(done);
         }
         self.take_orders();
+        self.take_answers();
         let now = self.clock.now();
         if self.replica.next_timeout().is_some_and(|at| at <= now) {
             self.feed(Input::Timeout);

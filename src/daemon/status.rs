@@ -259,10 +259,23 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     let mut why = Vec::new();
     let name = around.options.config.name.as_str();
     let peer = around.options.config.peer_of(around.options.node);
-    if s.stand_alone == Some(StandAlone::Ordered) {
-        why.push(format!(
+    let alone = match s.stand_alone {
+        Some(StandAlone::Ordered) => Some(format!(
             "it was disconnected by an operator; `rblk connect {name}` connects it again"
-        ));
+        )),
+        Some(StandAlone::Vetoed) => Some(format!(
+            "the handler before-resync-target did not allow that {}'s data is copied over this node's: see the log; \
+             `rblk connect {name}` asks it again",
+            peer.name
+        )),
+        _ if s.asks_consent => Some(format!(
+            "the handler before-resync-target is asked whether {}'s data may be copied over this node's",
+            peer.name
+        )),
+        _ => None,
+    };
+    if alone.is_some() {
+        why.extend(alone);
         return why;
     }
     if let Some((by_peer, reason)) = s.refusal {

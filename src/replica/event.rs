@@ -180,6 +180,11 @@ pub enum Input<'a> {
         /// What.
         command: Command,
     },
+    /// The answer to [`Action::AskConsent`].
+    Consent {
+        /// This node's data may be overwritten.
+        yes: bool,
+    },
     /// The answer to [`Action::Fence`].
     Fenced {
         /// To which question.
@@ -423,6 +428,9 @@ pub enum Action {
         /// Which operation.
         op: OpId,
     },
+    /// Ask whether a resync may overwrite this node's data. One question at a time; an [`Input::Consent`] must follow,
+    /// however late: until then this node does not look for its peer.
+    AskConsent,
     /// Answer an operator.
     Reply {
         /// Which command.

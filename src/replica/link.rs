@@ -538,6 +538,7 @@ impl Replica {
                 }
                 self.refuse(reason);
             }
+            Verdict::Target { .. } if self.needs_consent(found) => self.ask_consent(),
             Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
             Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
         }
@@ -592,6 +593,7 @@ impl Replica {
         self.link.last_refusal = None;
         self.link.peer_role = peer.role;
         self.orders.keep_my_data();
+        self.consent.void();
         self.counters.resynced_bytes = 0;
         self.counters.resynced_zero_bytes = 0;
         match found {

@@ -27,6 +27,7 @@ mod admission;
 mod alone;
 pub mod authority;
 mod clock;
+mod consent;
 mod dirty;
 mod durable;
 pub mod event;
@@ -56,6 +57,7 @@ use crate::wire::message::{DiskState, Message, Role, State};
 use activity::ActivityLog;
 use alone::Alone;
 use authority::{OnPeerLost, Separation};
+use consent::Consent;
 use dirty::Dirty;
 use durable::{MetaQueue, Step};
 use event::{Action, Buf, Command, CommandId, ConnId, Input, MetaSeq, Notice, OpId, Payload, Tick};
@@ -80,6 +82,8 @@ pub struct Settings {
     pub disk_timeout_ms: u64,
     /// Slots of the activity log that are used, at most [`AL_SLOTS`]; the simulator makes do with a few.
     pub al_slots: usize,
+    /// Ask ([`event::Action::AskConsent`]) before a resync overwrites data of this node that is consistent.
+    pub ask_consent: bool,
     /// What this node may do as Primary when it has lost its peer.
     pub on_peer_lost: OnPeerLost,
     /// It waits this long for the peer to come back before that, in milliseconds.
@@ -150,6 +154,7 @@ pub struct Replica {
     resync: Resync,
     role_change: RoleChange,
     orders: Orders,
+    consent: Consent,
     watermark: Watermark,
     actions: VecDeque<Action>,
     next_tick: Option<Tick>,
@@ -218,6 +223,7 @@ impl Replica {
             resync: Resync::new(),
             role_change: RoleChange::default(),
             orders: Orders::default(),
+            consent: Consent::default(),
             watermark: Watermark::default(),
             actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
             next_tick: None,
@@ -287,6 +293,7 @@ impl Replica {
             }
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Consent { yes } => self.on_consent(yes),
             Input::Fenced { id, confirmed } => self.on_fenced(id, confirmed),
             Input::DeviceStops => {
                 self.role_change.device_stops();

@@ -312,6 +312,7 @@ impl Replica {
 
     fn risen(&mut self) {
         self.role = Role::Primary;
+        self.consent.void();
         if self.link.is_up() {
             self.send(Message::RoleIs { role: Role::Primary });
         }

@@ -27,6 +27,8 @@ pub enum StandAlone {
     Ordered,
     /// The nodes do not agree on whose data counts, and only an operator can say.
     Refused(Refusal),
+    /// The answer to [`Action::AskConsent`](super::event::Action) was no.
+    Vetoed,
 }
 
 /// What the replication is doing.
@@ -112,6 +114,8 @@ pub struct Snapshot {
     pub stand_alone: Option<StandAlone>,
     /// Should the two have gone different ways when they meet next, this node's way is void.
     pub discard_my_data: bool,
+    /// It is being asked whether a resync may overwrite this node's data; meanwhile it does not look for its peer.
+    pub asks_consent: bool,
     /// The last connection ended with the peer's goodbye.
     pub peer_left: bool,
     /// Sums.
@@ -161,6 +165,7 @@ impl Replica {
             met: self.link.met().copied(),
             stand_alone: self.orders.stand_alone(),
             discard_my_data: self.orders.discard_my_data(),
+            asks_consent: self.consent.is_asked(),
             peer_left: self.link.peer_left(),
             counters: self.counters,
         }
@@ -174,7 +179,7 @@ impl Replica {
     /// How far the nodes have got in meeting: cheaper than a whole snapshot.
     pub fn connection(&self) -> Connection {
         match self.link.conn() {
-            None if !self.wants_peer() => Connection::StandAlone,
+            None if self.orders.stand_alone().is_some() => Connection::StandAlone,
             None => Connection::Connecting,
             Some(_) if self.link.is_up() => Connection::Connected,
             Some(_) => Connection::Greeting,

@@ -465,6 +465,7 @@ impl Node {
             Action::Notify(Notice::PeerBroken(_) | Notice::Refused { .. }) => {
                 self.step.blamed = true;
             }
+            Action::AskConsent => panic!("it is not to ask"),
             Action::Notify(_) => {}
         }
     }
@@ -610,6 +611,7 @@ fn replica_of(
             peer_timeout_ms: 4_000,
             disk_timeout_ms: 30_000,
             al_slots: AL_SLOTS,
+            ask_consent: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,
         },

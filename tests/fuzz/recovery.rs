@@ -174,6 +174,7 @@ fn start(disk: &Disk) {
             peer_timeout_ms: 4_000,
             disk_timeout_ms: 30_000,
             al_slots: AL_SLOTS,
+            ask_consent: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,
         },

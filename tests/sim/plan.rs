@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) nonsense: bool,
     /// The operator forces a promotion where that loses nothing.
     pub(crate) force: bool,
+    /// The nodes ask before a resync overwrites consistent data. Mostly the answer is yes.
+    pub(crate) consent: bool,
     /// The faults are over.
     pub(crate) until: u64,
     pub(crate) on_peer_lost: WhenLost,
@@ -79,6 +81,7 @@ impl Default for Plan {
             repair: 0,
             nonsense: false,
             force: false,
+            consent: false,
             until: 0,
             on_peer_lost: WhenLost::Continue,
             ride_through_ms: 0,
@@ -117,6 +120,7 @@ impl Plan {
             repair: rng.pick(&[1, 5, 20]),
             nonsense: rng.chance(30),
             force: rng.chance(30),
+            consent: false,
             until: rng.between(10, 60) * 1_000_000,
             on_peer_lost: match rng.below(8) {
                 0 => WhenLost::Suspend,
@@ -128,6 +132,7 @@ impl Plan {
             strikes: Vec::new(),
         };
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
+        plan.consent = rng.chance(20); // last: other seeds stay what they were
         plan
     }
 }
