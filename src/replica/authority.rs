@@ -13,7 +13,7 @@
 //!
 //! The clock starts when the first completion needs an answer, so an idle volume rides through any cut. Nothing of
 //! this is asked while the answer is known: the peer is there and has no disk, it stepped back in good order, it is on
-//! record as behind, or an operator parted the two or chose this node.
+//! record as behind, or an operator chose this node. That an operator parted the two says nothing of the peer.
 //!
 //! A confirmed fence lasts until the nodes are up together again. An answer to a question of an earlier separation is
 //! recognised by its number and dropped.
@@ -21,7 +21,7 @@
 use super::Replica;
 use crate::limits::FENCE_AGAIN_MS;
 use crate::replica::event::{Action, FenceId, Tick};
-use crate::replica::snapshot::{StandAlone, Suspended};
+use crate::replica::snapshot::Suspended;
 use crate::wire::message::DiskState;
 
 /// What a Primary that lost its peer may do.
@@ -72,8 +72,7 @@ impl Separation {
 impl Replica {
     /// The peer does not go on, or this node need not care. Asks, if somebody has to be asked.
     pub(super) fn may_go_alone(&mut self) -> bool {
-        let parted = self.orders.stand_alone() == Some(StandAlone::Ordered);
-        if self.link.is_up() || self.sb.peer_outdated || parted || self.separation.forced {
+        if self.link.is_up() || self.sb.peer_outdated || self.separation.forced {
             return true;
         }
         let since = *self.separation.since.get_or_insert(self.now);

@@ -164,8 +164,9 @@ impl Replica {
             return;
         }
         self.drop_link("this node becomes Primary");
-        self.sb.peer_outdated = true;
-        self.disk = DiskState::UpToDate;
+        // What the lost Primary had not flushed may be on this disk alone, and it crashed no less than this node may:
+        // the record of who went on must be there before anything is answered.
+        self.take_responsibility();
         self.rise();
     }
 

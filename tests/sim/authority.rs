@@ -80,9 +80,7 @@ impl World {
             Fact::Command { command, .. } => {
                 target.excused |= matches!(
                     command,
-                    Command::Promote { force: true }
-                        | Command::Disconnect
-                        | Command::Invalidate { .. }
+                    Command::Promote { force: true } | Command::Invalidate { .. }
                 );
             }
             _ => {}
