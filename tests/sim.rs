@@ -12,6 +12,8 @@
 //! A seed that fails is shrunk, and prints the oracle, the smaller case and the end of its trace. The small worlds
 //! have variables of their own, see `sim/worlds/mod.rs`; `docs/testing.md` is the guide.
 
+#[path = "sim/bounds.rs"]
+mod bounds;
 #[path = "sim/case.rs"]
 mod case;
 #[path = "sim/client.rs"]
@@ -26,6 +28,8 @@ mod geometry;
 mod guard;
 #[path = "sim/kept.rs"]
 mod kept;
+#[path = "sim/media.rs"]
+mod media;
 #[path = "sim/metadisk.rs"]
 mod metadisk;
 #[path = "sim/net.rs"]
@@ -58,6 +62,8 @@ mod scenarios_strangers;
 mod scenarios_timing;
 #[path = "sim/shrink.rs"]
 mod shrink;
+#[path = "sim/storm.rs"]
+mod storm;
 #[path = "sim/story.rs"]
 mod story;
 #[path = "sim/trace.rs"]

@@ -10,6 +10,7 @@
 //!
 //! A transaction of the activity log takes in every extent that was asked for before it starts: group commit.
 
+use crate::limits::META_STEPS_MAX;
 use crate::meta::superblock::Superblock;
 use crate::replica::event::MetaSeq;
 use std::collections::VecDeque;
@@ -58,7 +59,7 @@ pub(super) struct MetaQueue {
 impl MetaQueue {
     pub(super) fn new() -> MetaQueue {
         MetaQueue {
-            steps: VecDeque::with_capacity(32),
+            steps: VecDeque::with_capacity(META_STEPS_MAX),
             progress: Progress::Waiting,
             in_flight: 0,
             next: MetaSeq(1),
@@ -82,6 +83,11 @@ impl MetaQueue {
             Some((seq, _)) => *seq,
             None => self.push(Step::Log),
         }
+    }
+
+    /// Steps that are not durable.
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
     }
 
     /// The step being written.

@@ -10,6 +10,7 @@
 //! What was said in `State` must stay true until the connection is up: whoever changes its generation, role or disk
 //! meanwhile starts the conversation anew. Frames of an older connection are dropped by its number.
 
+use super::census::Credits;
 use super::exchange::Exchange;
 use super::{Owner, Replica};
 use crate::limits::{
@@ -30,15 +31,6 @@ pub(super) enum Phase {
     Prepare(MetaSeq),
     Ready,
     Up,
-}
-
-/// Frames of each kind that are out and not answered.
-#[derive(Clone, Copy, Debug, Default)]
-struct Credits {
-    data: usize,
-    read: usize,
-    zero: usize,
-    flush: usize,
 }
 
 /// The connection.
@@ -254,6 +246,11 @@ impl Link {
 
     pub(super) fn has_zero_credit(&self) -> bool {
         self.peer_hello.is_some_and(|hello| self.out.zero < usize::from(hello.zero_credits))
+    }
+
+    /// What we have out at the peer, and what it has out here.
+    pub(super) fn credits(&self) -> (Credits, Credits) {
+        (self.out, self.taken)
     }
 
     /// A request goes out.

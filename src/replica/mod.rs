@@ -25,6 +25,7 @@
 mod activity;
 mod admission;
 mod alone;
+pub mod census;
 mod clock;
 mod dirty;
 mod durable;

@@ -6,6 +6,7 @@
 use crate::disk::{DataOp, Disk, Work};
 use crate::fate::{DiskPart, Moment};
 use crate::geometry::Geometry;
+use crate::media::Media;
 use crate::metadisk::MetaDisk;
 use crate::net::{Content, Frame};
 use crate::plan::Plan;
@@ -13,7 +14,6 @@ use crate::world::{Event, World};
 use rblk::limits::{AL_RING_BLOCKS, PAGE_BLOCKS};
 use rblk::limits::{BLOCK_SECTORS, BUFFERS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 use rblk::meta::layout::Layout;
-use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
     Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
@@ -82,6 +82,7 @@ pub(crate) struct Node {
     pub(crate) paused: bool,
     pub(crate) inbox: VecDeque<Fact>,
     pub(crate) disk: Disk,
+    pub(crate) media: Media,
     /// The connection that the driver has open.
     pub(crate) open: Option<u64>,
     /// It was connected in this life.
@@ -143,6 +144,7 @@ impl Node {
             paused: false,
             inbox: VecDeque::new(),
             disk,
+            media: Media::default(),
             open: None,
             was_up: false,
             seen: (DiskState::Diskless, Connection::Connecting),
@@ -224,8 +226,9 @@ impl Node {
             self.buffers.push(Buffer::default());
             self.buffers.len() - 1
         });
-        // Operations that hang keep their buffers for good, beyond what the limits allow for.
-        let hung = self.disk.in_flight.values().filter(|op| op.hung).count();
+        // Operations of a disk that hangs or was given up keep their buffers, beyond what the limits allow for.
+        let given_up = self.seen.0 <= DiskState::Failed;
+        let hung = self.disk.in_flight.values().filter(|op| given_up || op.hung).count();
         assert!(at < BUFFERS_MAX + hung, "oracle bounds: more buffers than the limits promise");
         self.buffers[at] = Buffer { data, owned: true, users: 0 };
         Buf(at as u32)
@@ -288,11 +291,11 @@ impl World {
         }
         let entropy = u128::from(self.rng.next()) << 64 | u128::from(self.rng.next());
         let now = Tick(self.now);
+        self.nodes[node].disk.open(&mut self.rng);
+        self.oracle_superblock(node); // one of its forerunner may have landed
+        let Some(superblock) = self.find_superblock(node) else { return };
         let target = &mut self.nodes[node];
         let meta = &mut target.disk.meta;
-        let owner = meta.superblock.owner();
-        let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
-        let superblock = found.expect("oracle metadata: a superblock is found at start");
         let activity = meta.recover_log();
         let start = Start {
             layout: meta.layout,
@@ -332,7 +335,7 @@ impl World {
         } else {
             disk.daemon_killed(rng);
         }
-        self.oracle_superblock(node); // one that was in flight may have landed
+        self.oracle_superblock(node); // one that was in flight may have landed with the power
         self.operator_lost(node);
         self.dial_soon();
     }
@@ -386,6 +389,8 @@ impl World {
         let Some(replica) = target.replica.as_ref() else { return };
         target.seen = (replica.disk(), replica.connection());
         target.was_up |= target.seen.1 == Connection::Connected;
+        let skewed = target.seen.1 == Connection::Connected && self.net.is_skewed(target.open);
+        assert!(!skewed, "oracle version: two that speak different versions are connected");
         let given_up = target.seen.0 <= DiskState::Failed;
         assert!(target.harmed || !given_up, "oracle blame: a disk without a fault is given up");
         let due = replica.next_timeout();
@@ -397,6 +402,7 @@ impl World {
                 self.at(due.0 + 1 + late, Event::Timer { node, life });
             }
         }
+        self.check_census(node);
     }
 
     pub(crate) fn timer(&mut self, node: usize, life: u32) {
@@ -420,7 +426,7 @@ impl World {
                 let target = &mut self.nodes[node];
                 target.disk.meta.start(op.0, block, bytes);
                 let life = target.life;
-                let delay = self.disk_latency();
+                let delay = self.disk_latency() + self.stalled(node);
                 self.after(delay, Event::MetaEnd { node, life, op: op.0 });
                 self.moment(node, Moment::MetaWrite, delay);
             }
@@ -489,7 +495,7 @@ impl World {
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
-            let latency = self.disk_latency();
+            let latency = self.disk_latency() + self.stalled(node);
             let delay = self.nodes[node].delay_next.take().unwrap_or(latency);
             self.after(delay, Event::DiskEnd { node, life, op });
             self.moment(node, Moment::DiskOperation, delay);
@@ -504,6 +510,9 @@ impl World {
 
     pub(crate) fn disk_end(&mut self, node: usize, life: u32, op: u64) {
         if self.nodes[node].life != life {
+            if self.is_ghost(node, life) && self.nodes[node].disk.in_flight.contains_key(&op) {
+                self.nodes[node].disk.finish(op);
+            }
             return;
         }
         let flush = matches!(
@@ -511,7 +520,8 @@ impl World {
             Some(DataOp { work: Work::Flush(_), .. })
         );
         let part = if flush { DiskPart::Flush } else { DiskPart::Data };
-        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush);
+        let unreadable = self.is_unreadable(node, op);
+        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush) || unreadable;
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -533,6 +543,10 @@ impl World {
 
     pub(crate) fn meta_end(&mut self, node: usize, life: u32, op: u64) {
         if self.nodes[node].life != life {
+            if self.is_ghost(node, life) && self.nodes[node].disk.meta.has(op) {
+                self.nodes[node].disk.meta.finish(op);
+                self.oracle_superblock(node);
+            }
             return;
         }
         let mut injected = self.inject_meta(node);
@@ -547,6 +561,22 @@ impl World {
         }
         let ok = !fails && injected.is_none();
         self.tell(node, Fact::MetaDone { op: OpId(op), ok });
+    }
+
+    /// This was the last life of a node that is dead: its writes may still land.
+    fn is_ghost(&self, node: usize, life: u32) -> bool {
+        !self.nodes[node].is_running() && self.nodes[node].life == life + 1
+    }
+
+    fn is_unreadable(&mut self, node: usize, op: u64) -> bool {
+        let unreadable = self.nodes[node].disk.is_unreadable(op);
+        if unreadable {
+            self.nodes[node].harmed = true;
+            self.disk_failed = true;
+            self.sums.count("reads of unreadable blocks");
+            self.note(Some(node), || format!("! operation {op} cannot read"));
+        }
+        unreadable
     }
 
     /// True if the operation that ends now is the one that fails.
@@ -629,6 +659,14 @@ impl Node {
             Content::Sectors(data) => (Some(self.take_buffer(data)), None),
             Content::Bits(bits) => (None, Some(bits)),
         }
+    }
+
+    /// Half of an answer arrives where the core expects it. False if it expects none.
+    pub(crate) fn take_half(&mut self, id: u64, data: &[u32]) -> bool {
+        let Some(buf) = self.expected.get(&id) else { return false };
+        let (half, buffer) = (data.len() / 2, &mut self.buffers[buf.0 as usize]);
+        buffer.data[..half].copy_from_slice(&data[..half]);
+        true
     }
 
     /// The connection is gone: its answers will not come.

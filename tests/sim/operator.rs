@@ -59,6 +59,9 @@ impl World {
         self.forget_fragile();
         for node in [0, 1] {
             self.replace_disk(node);
+            let mut rng = self.operator.rng.clone();
+            self.look_after_disk(node, &mut rng);
+            self.operator.rng = rng;
         }
         self.copy_disk();
         if self.healing {
@@ -178,6 +181,7 @@ impl World {
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
         !self.oracle.is_void(node)
             && !other.is_running()
+            && !other.disk.is_restless()
             && good
             && sb.current == peer.current
             && peer.base.is_none()
@@ -310,16 +314,11 @@ impl World {
     /// A disk is put back to what it was, while the other holds all that was acknowledged. Only if a watermark was
     /// raised and recorded at the peer since the copy was made: within that second the nodes cannot tell, and say so.
     pub(crate) fn restore(&mut self, node: usize) {
-        let (own, keeper) = (&self.nodes[node].disk.meta, &self.nodes[1 - node].disk);
-        let sb = &keeper.meta.superblock;
-        let newest = own.superblock.base.is_some() || own.superblock.peer_outdated;
-        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(1 - node) && !newest;
-        let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
-        let Some(image) = self.operator.images[node].take_if(|image| image.mark < sb.peer_mark)
-        else {
+        let told = self.nodes[1 - node].disk.meta.superblock.peer_mark;
+        let Some(image) = self.operator.images[node].take_if(|image| image.mark < told) else {
             return;
         };
-        if holds && !split && self.register.admits_all(&keeper.current) {
+        if self.may_lose(node) {
             self.sums.count("restored disks");
             self.note(Some(node), || format!("! restored to an image with mark {}", image.mark));
             self.nodes[node].disk.restore(image);
@@ -361,7 +360,8 @@ impl World {
         self.healing = true;
         self.operator.healing_since = self.now;
         self.net.parted_until = 0;
-        self.net.slow = (0, 0);
+        self.net.calm();
+        self.mend_disks();
         self.aim = None;
         for node in [0, 1] {
             let life = self.nodes[node].life;

@@ -181,6 +181,7 @@ fn summary(sums: &Sums, seconds: f64) {
         sums.events,
         sums.virtual_us as f64 / 3.6e9
     );
+    println!("  longest wait of a client: {:.1} s", sums.longest_wait_us as f64 / 1e6);
     for (kind, count) in &sums.kinds {
         println!("  {kind}: {count}");
     }
