@@ -192,7 +192,7 @@ impl Replica {
             return;
         }
         if self.disk != DiskState::UpToDate {
-            self.broken("the peer's disk failed while ours was not up to date");
+            self.drop_link("the peer's disk failed while ours was not up to date");
             return;
         }
         self.alone.answer_peer = true;

@@ -3,7 +3,8 @@
 //! ```text
 //!   asked ──► next ──(no flush runs)──► running: local disk + peer ──► both answered
 //!                                                                       ├─ both done: epoch stable, answered
-//!                                                                       └─ one done: answered once that is on record
+//!                                                                       ├─ one done: answered once that is on record
+//!                                                                       └─ only a resync target: next, with the source
 //! ```
 //!
 //! A flush covers what had been answered before it *started*, so one that arrives while another runs waits for the
@@ -212,11 +213,13 @@ impl Replica {
             self.resync.forget_epochs();
         } // else nothing waited for the peer when it began, and what came since is the next flush's
         let one = run.local == Leg::Done || run.peer == Leg::Done;
+        // A disk that is being resynced cannot answer for the data, so there is no record to wait for.
+        let vouches = !self.has_disk() || self.disk == DiskState::UpToDate;
         let covered = std::mem::take(&mut self.flusher.covered);
         for id in &covered {
             if both {
                 self.complete(*id, FrontResult::Done);
-            } else if back && run.local == Leg::Done {
+            } else if (back && run.local == Leg::Done) || (one && !vouches) {
                 self.flusher.next.push(*id); // by both
             } else if one {
                 self.flusher.unrecorded.push(*id);

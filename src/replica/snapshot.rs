@@ -207,6 +207,11 @@ impl Replica {
         self.dirty.any(block..block + 1) || self.activity.covers(block)
     }
 
+    /// True if this node's disk never held data of the volume: then no mark is needed to have all of it copied.
+    pub fn is_fresh(&self) -> bool {
+        self.sb.current.is_none()
+    }
+
     /// Grows whenever a block may have ceased to be covered: what [`Replica::tracks`] said holds until then.
     pub fn forgets(&self) -> u64 {
         self.dirty.forgets() + self.activity.forgets()

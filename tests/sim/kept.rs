@@ -3,7 +3,7 @@
 use crate::fate::DiskPart;
 use crate::story::Story;
 use rblk::replica::Replication;
-use rblk::replica::event::FrontResult;
+use rblk::replica::event::{Command, FrontResult};
 use rblk::wire::message::{DiskState, Refusal};
 
 /// The peer loses its cache, and the Primary its disk before it notices: a write that both had accepted is on the
@@ -59,5 +59,50 @@ fn what_fails_while_a_resync_ends_is_copied_after_it() {
     assert_eq!(story.write(0, block, 1), FrontResult::IoError);
     story.heal();
     assert_eq!(story.write(0, block, 1), FrontResult::Done);
+    story.ends_well();
+}
+
+/// The source's disk fails in a flush that a Primary on the target asked for: no disk with the data is left that could
+/// answer it, and no record will ever say that the target's is.
+#[test]
+fn a_flush_does_not_wait_for_a_record_that_a_resync_target_cannot_make() {
+    let mut story = Story::of_two(true);
+    assert_eq!(story.promote(0, true), Ok(()));
+    story.until("it is copied", |story| story.copied(0) > 0);
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    assert_eq!(story.promote(1, false), Ok(()));
+    let block = story.block_in(2);
+    assert_eq!(story.write(1, block, 2), FrontResult::Done);
+    assert_eq!(story.state(1).disk, DiskState::Inconsistent);
+    story.fail_next(0, DiskPart::Flush);
+    assert_eq!(story.flush(1), FrontResult::IoError);
+    assert_eq!(story.state(0).disk, DiskState::Diskless);
+    assert_eq!(story.read(1, block, 2), FrontResult::IoError);
+    story.kill(0, false);
+    story.start(0);
+    story.heal();
+    assert_eq!(story.flush(1), FrontResult::Done);
+    assert_eq!(story.read(1, block, 2), FrontResult::Done);
+    story.ends_well();
+}
+
+/// The same flush, of which only the target's half is answered when the link breaks: it waits for the source.
+#[test]
+fn a_flush_that_only_a_resync_target_has_done_is_done_again() {
+    let mut story = Story::of_two(true);
+    assert_eq!(story.promote(0, true), Ok(()));
+    story.until("it is copied", |story| story.copied(0) > 0);
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    assert_eq!(story.promote(1, false), Ok(()));
+    let block = story.block_in(2);
+    assert_eq!(story.write(1, block, 2), FrontResult::Done);
+    story.begin_flush(1);
+    story.cut(1_000);
+    story.until("the link is down", |story| !story.connected());
+    story.rest(500);
+    assert!(!story.world.client.is_idle(), "nobody can answer it now");
+    story.until("the flush is answered", |story| story.world.client.is_idle());
+    assert_eq!(story.world.client.last_result, Some(FrontResult::Done));
+    story.heal();
     story.ends_well();
 }

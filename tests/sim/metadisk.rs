@@ -73,12 +73,14 @@ pub(crate) struct Record<'a> {
     on_disk: &'a [Bits],
     in_flight: Vec<(u32, &'a Bits)>,
     logged: u64,
+    /// A disk without a generation holds nothing: whatever its bitmap says, it is copied whole.
+    fresh: bool,
 }
 
 impl Record<'_> {
     /// True if a start would take `block` for dirty.
     pub(crate) fn covers(&self, block: u64) -> bool {
-        if self.logged >> (block / EXTENT_BLOCKS) & 1 == 1 {
+        if self.fresh || self.logged >> (block / EXTENT_BLOCKS) & 1 == 1 {
             return true;
         }
         let page = block / PAGE_BLOCKS;
@@ -350,14 +352,15 @@ impl MetaDisk {
     pub(crate) fn record(&self) -> Record<'_> {
         let on_disk = if self.log_lost { u64::MAX } else { self.log };
         let (mut logged, mut pages) = (on_disk, Vec::new());
+        let mut fresh = self.superblock.current.is_none();
         for write in self.in_flight.values() {
             match &write.content {
                 Content::Page { page, bits } => pages.push((*page, bits)),
                 Content::Log { extents, .. } => logged &= extents,
-                Content::Superblock(_) => {}
+                Content::Superblock(found) => fresh &= found.current.is_none(),
             }
         }
-        Record { on_disk: &self.pages, in_flight: pages, logged }
+        Record { on_disk: &self.pages, in_flight: pages, logged, fresh }
     }
 
     /// A superblock is being written.

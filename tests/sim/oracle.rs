@@ -2,7 +2,8 @@
 //!
 //! | oracle | checked |
 //! |---|---|
-//! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead) |
+//! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead), by |
+//! |  | a mark, or since it has no generation: such a disk is copied whole, whatever is marked |
 //! | stable | every step: where they may differ after a power cut of both now, the metadata on a disk knows it |
 //! | primaries | every step: at most one that has the newest data or reaches it |
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
@@ -185,17 +186,13 @@ impl World {
         if suspects.is_empty() {
             return;
         }
-        // A disk without a generation holds nothing: it is copied whole, whatever its bits say.
-        if self.nodes.iter().any(|node| node.disk.meta.superblock.current.is_none()) {
-            return;
-        }
         let records = [0, 1].map(|node: usize| self.nodes[node].disk.meta.record());
         for block in suspects {
             let number = self.geometry.block(*block as usize);
             if self.oracle.compared[*block as usize] == Compared::Differs {
                 let mut nodes = self.nodes.iter().zip(&records);
                 let tracked = nodes.any(|(node, record)| match &node.replica {
-                    Some(replica) if node.has_disk() => replica.tracks(number),
+                    Some(core) if node.has_disk() => core.tracks(number) || core.is_fresh(),
                     _ => record.covers(number),
                 });
                 assert!(tracked, "oracle tracked: block {number} differs and nobody knows");

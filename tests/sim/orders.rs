@@ -337,6 +337,27 @@ fn a_restored_secondary_is_copied_whole() {
     story.ends_well();
 }
 
+/// The image is from before the disk ever held data: nothing is marked on it, and it is copied whole all the same.
+#[test]
+fn a_disk_restored_to_nothing_is_copied_whole() {
+    let mut story = Story::of_two(true);
+    let blocks = story.state(0).sectors / 8;
+    let image = story.image(1);
+    assert_eq!(story.promote(0, true), Ok(()));
+    story.heal();
+    let block = story.block_in(4);
+    story.write(0, block, 4);
+    story.flush(0);
+    story.rest(3_000);
+    story.put_back(1, image);
+    story.start(1);
+    story.until("the link is back", Story::connected);
+    assert_eq!(story.state(1).full_resync, Some(Full::Fresh));
+    story.heal();
+    assert_eq!(story.copied(0), blocks);
+    story.ends_well();
+}
+
 #[test]
 fn a_restored_primary_is_copied_from_its_peer() {
     let mut story = Story::with_primary();
