@@ -60,6 +60,8 @@ mod scenarios_images;
 mod scenarios_strangers;
 #[path = "sim/scenarios_timing.rs"]
 mod scenarios_timing;
+#[path = "sim/scenarios_weather.rs"]
+mod scenarios_weather;
 #[path = "sim/shrink.rs"]
 mod shrink;
 #[path = "sim/storm.rs"]

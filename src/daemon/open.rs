@@ -47,7 +47,7 @@ pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
         Error::new(Kind::Refused, with_disk()).source(error).remedy("use a disk of another size")
     })?;
     let owner = Owner { volume: config.volume_id(), node };
-    let superblock = recovery::superblock(&layout, owner, |at| read_block(&backing, at))
+    let found = recovery::superblock(&layout, owner, |at| read_block(&backing, at))
         .map_err(|error| no_metadata(config, node, error))?;
     let read = |at| read_block(&backing, at);
     let activity = match recovery::activity_log(&layout, owner, read) {
@@ -59,7 +59,7 @@ pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
             mark_everything(&backing, &layout, owner).map_err(|error| Error::io(what(), error))?
         }
     };
-    let start = start_of(config, node, &backing, layout, superblock, activity)?;
+    let start = start_of(config, node, &backing, layout, found, activity)?;
     let mut replica = Replica::new(&start);
     let damaged = load_bitmap(&mut replica, &backing, &layout, owner);
     if damaged > 0 {
@@ -75,7 +75,7 @@ fn start_of(
     node: NodeId,
     backing: &Backing,
     layout: Layout,
-    superblock: Superblock,
+    (superblock, superblock_copy): (Superblock, u8),
     activity: AlTransaction,
 ) -> Result<Start> {
     let mut entropy = [0; 16];
@@ -85,6 +85,7 @@ fn start_of(
     Ok(Start {
         layout,
         superblock,
+        superblock_copy,
         peer: NodeId(1 - node.0),
         activity,
         block_bytes: backing.block_bytes(),

@@ -19,7 +19,9 @@ use crate::limits::{AL_RING_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 /// One metadata block as it was read; `None` if the disk could not read it.
 pub type RawBlock = Option<Box<[u8; META_BLOCK_BYTES]>>;
 
-/// The superblock of a disk; `read` reads the block at a byte offset.
+/// The superblock of a disk, and the copy that it was found in; `read` reads the block at a byte offset.
+///
+/// The other copy may be torn or older: it is to be written first, so that a whole one is there at any time.
 ///
 /// # Errors
 ///
@@ -28,13 +30,14 @@ pub fn superblock(
     layout: &Layout,
     owner: Owner,
     mut read: impl FnMut(u64) -> RawBlock,
-) -> Result<Superblock, ChooseError> {
+) -> Result<(Superblock, u8), ChooseError> {
     let mut copy = |copy| match read(layout.superblock(copy)) {
         Some(block) => Superblock::decode(layout, owner, copy, &block),
         None => Err(BlockError::Unreadable),
     };
     let (first, second) = (copy(0), copy(1));
-    choose(first, second)
+    let found = choose(first, second)?;
+    Ok((found, u8::from(first != Ok(found))))
 }
 
 /// The newest transaction of the activity log.

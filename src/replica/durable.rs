@@ -77,11 +77,21 @@ impl MetaQueue {
 
     /// The step of the next transaction of the activity log: one that is queued and has not started, or a new one.
     pub(super) fn log_step(&mut self) -> MetaSeq {
+        self.next_such(Step::Log)
+    }
+
+    /// The step after which the bits set so far are durable: one that is queued and has not started, or a new one. A
+    /// link that comes and goes while the disk is slow must not queue one after the other.
+    pub(super) fn pages_step(&mut self) -> MetaSeq {
+        self.next_such(Step::Pages { stale: false })
+    }
+
+    fn next_such(&mut self, wanted: Step) -> MetaSeq {
         let started = usize::from(self.progress != Progress::Waiting);
-        let queued = self.steps.iter().skip(started).find(|(_, step)| *step == Step::Log);
+        let queued = self.steps.iter().skip(started).find(|(_, step)| *step == wanted);
         match queued {
             Some((seq, _)) => *seq,
-            None => self.push(Step::Log),
+            None => self.push(wanted),
         }
     }
 

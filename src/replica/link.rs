@@ -62,6 +62,7 @@ pub(super) struct Link {
     /// A ping whose answer is waited for, and when it was sent.
     stamp: Option<(u64, Tick)>,
     heard: Tick,
+    /// When this node began to greet, perhaps on an earlier connection.
     began: Tick,
     spoke: Tick,
     /// Nobody is blamed for silence before this time: this node itself did not run.
@@ -346,11 +347,15 @@ impl Replica {
             self.close(conn, false);
             return;
         }
+        // To clients that wait for it, one greeting that replaces another is the same one: a peer that dials again and
+        // again must not hold them for ever.
+        let began = if self.link.is_greeting() { self.link.began } else { self.now };
         if self.link.conn.is_some() {
             // The peer would not have dialled while the old one lived.
             self.drop_link("replaced by a newer connection");
         }
         self.link.begin(conn, self.now);
+        self.link.began = began;
         let hello = Hello {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL_MAX,

@@ -88,6 +88,8 @@ pub struct Start {
     pub layout: Layout,
     /// The superblock as it was chosen from its copies.
     pub superblock: Superblock,
+    /// The copy that it was found in: the last one to be overwritten.
+    pub superblock_copy: u8,
     /// The other node.
     pub peer: NodeId,
     /// The newest activity-log transaction. With an unreliable log the driver first sets every bit on disk, then
@@ -117,6 +119,8 @@ pub struct Replica {
     sb: Superblock,
     /// The step that makes `sb` durable.
     sb_durable_with: MetaSeq,
+    /// The copy that was whole at the start. It is written second: the other may have been torn.
+    sb_copy: u8,
     ids: GenerationSource,
     role: Role,
     disk: DiskState,
@@ -185,6 +189,7 @@ impl Replica {
             discard: start.discard,
             sb,
             sb_durable_with: MetaSeq(0),
+            sb_copy: start.superblock_copy,
             ids: GenerationSource(start.entropy),
             role: Role::Secondary,
             disk: role::disk_at_start(&sb),

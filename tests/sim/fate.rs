@@ -54,8 +54,8 @@ pub(crate) enum Fault {
     Foreign { node: usize, whose: Stranger, length: u64 },
     /// The disk is replaced by a fresh one.
     Blank { node: usize, length: u64 },
-    /// Every connection ends soon after it began.
-    Storm { gap: u64, length: u64 },
+    /// Every connection ends soon after it began; the listener hears of it in so many percent of the cases.
+    Storm { gap: u64, heard: u64, length: u64 },
     /// The node speaks another version of the protocol.
     Skew { node: usize, length: u64 },
     /// Somebody asks a Secondary.
@@ -222,7 +222,8 @@ fn draw_more(kind: Kind, rng: &mut Rng, plan: &Plan, node: usize, length: u64) -
         }
         Kind::Blank => Fault::Blank { node, length },
         Kind::Storm => {
-            Fault::Storm { gap: rng.pick(&[2_000, 20_000, 200_000]), length: length + 500_000 }
+            let (gap, heard) = (rng.pick(&[2_000, 20_000, 200_000]), rng.pick(&[0, 50, 100]));
+            Fault::Storm { gap, heard, length: 2 * length + 500_000 }
         }
         Kind::Skew => Fault::Skew { node, length },
         Kind::Stray => Fault::Stray { node },
@@ -356,7 +357,7 @@ impl World {
                 self.note(Some(node), || format!("! {what:?} will fail, after {skip} more"));
                 self.nodes[node].error_at = Some((what, skip));
             }
-            Fault::Storm { gap, length } => self.storm(gap, length),
+            Fault::Storm { gap, heard, length } => self.storm(gap, heard, length),
             Fault::Skew { node, length } => self.skew(node, length),
             Fault::Stray { node } => self.stray(node),
             Fault::Idle { length } => {

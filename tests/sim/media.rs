@@ -152,7 +152,7 @@ impl World {
     }
 
     /// What a start finds on the disk, as the daemon looks for it. `None`: it does not start.
-    pub(crate) fn find_superblock(&mut self, node: usize) -> Option<Superblock> {
+    pub(crate) fn find_superblock(&mut self, node: usize) -> Option<(Superblock, u8)> {
         let media = &self.nodes[node].media;
         let meta = &self.nodes[node].disk.meta;
         let owner: Owner = meta.superblock.owner();
@@ -184,14 +184,19 @@ impl World {
         if !self.nodes[node].media.refused || !(self.healing || rng.chance(20)) {
             return;
         }
-        let own = self.nodes[node].media.foreign.take().is_none();
+        let own = self.nodes[node].media.foreign.is_none();
         if own && rng.chance(50) && self.may_lose(node) {
             self.put_in_blank(node);
-        } else {
-            self.nodes[node].disk.meta.mend();
         }
-        self.nodes[node].media.refused = false;
+        self.put_right(node);
         self.after(20_000, Event::Start { node });
+    }
+
+    /// The right disk is there and can be read.
+    pub(crate) fn put_right(&mut self, node: usize) {
+        self.nodes[node].disk.meta.mend();
+        self.nodes[node].media.foreign = None;
+        self.nodes[node].media.refused = false;
     }
 
     /// Disks are whole again, but for what a refused start shows.

@@ -221,7 +221,7 @@ impl MetaDisk {
         self.version += 1;
         let whole = self.spoiled.is_empty();
         match recovery::superblock(&self.layout, self.owner, |at| self.read(at)) {
-            Ok(found) => self.superblock = found,
+            Ok((found, _)) => self.superblock = found,
             Err(why) => assert!(!whole, "oracle metadata: a power cut took the superblock: {why}"),
         }
         let log = recovery::activity_log(&self.layout, self.owner, |at| self.read(at));

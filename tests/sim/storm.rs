@@ -11,14 +11,13 @@ use rblk::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 /// The weather. Times in microseconds.
 #[derive(Default)]
 pub(crate) struct Weather {
-    /// Until then connections end, so long after their beginning at the latest.
-    storm: (u64, u64),
+    /// Until then connections end, so long after their beginning at the latest, and the listener hears of it in so
+    /// many percent of the cases.
+    storm: (u64, u64, u64),
     /// Until then each node speaks another version of the protocol.
     skew: [u64; 2],
     /// Connections on which it did.
     skewed: Vec<u64>,
-    /// The longest storm there was: clients may have to wait for its end if the only data is at the peer.
-    pub(crate) storms: u64,
 }
 
 impl Net {
@@ -26,7 +25,7 @@ impl Net {
     pub(crate) fn calm(&mut self) {
         self.parted_until = 0;
         self.slow = (0, 0);
-        self.weather.storm = (0, 0);
+        self.weather.storm = (0, 0, 0);
         self.weather.skew = [0; 2];
     }
 
@@ -41,11 +40,10 @@ impl Net {
 }
 
 impl World {
-    pub(crate) fn storm(&mut self, gap: u64, length: u64) {
+    pub(crate) fn storm(&mut self, gap: u64, heard: u64, length: u64) {
         self.sums.count("storms");
         self.note(None, || format!("! a storm for {length} us"));
-        self.net.weather.storm = (self.now + length, gap);
-        self.net.weather.storms += 1;
+        self.net.weather.storm = (self.now + length, gap, heard);
         let conn = self.net.newest();
         self.gust(conn);
     }
@@ -66,7 +64,7 @@ impl World {
         self.sums.count("connections cut in storms");
         let delay = self.rng.latency(100, 2_000);
         self.after(delay, Event::Disconnected { node: 0, conn });
-        if self.rng.chance(40) {
+        if self.rng.chance(self.net.weather.storm.2) {
             let delay = self.rng.latency(100, 20_000);
             self.after(delay, Event::Disconnected { node: 1, conn });
         }
