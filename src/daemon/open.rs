@@ -75,7 +75,7 @@ fn start_of(
     node: NodeId,
     backing: &Backing,
     layout: Layout,
-    (superblock, superblock_copy): (Superblock, u8),
+    (superblock, stale_copy): (Superblock, u8),
     activity: AlTransaction,
 ) -> Result<Start> {
     let mut entropy = [0; 16];
@@ -85,7 +85,7 @@ fn start_of(
     Ok(Start {
         layout,
         superblock,
-        superblock_copy,
+        stale_copy,
         peer: NodeId(1 - node.0),
         activity,
         block_bytes: backing.block_bytes(),

@@ -19,9 +19,9 @@ use crate::limits::{AL_RING_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 /// One metadata block as it was read; `None` if the disk could not read it.
 pub type RawBlock = Option<Box<[u8; META_BLOCK_BYTES]>>;
 
-/// The superblock of a disk, and the copy that it was found in; `read` reads the block at a byte offset.
-///
-/// The other copy may be torn or older: it is to be written first, so that a whole one is there at any time.
+/// The superblock of a disk, and the copy of it to write first from here on: the damaged or older one, if one is. A power
+/// cut may tear a copy that is being written, and then the other is all there is. `read` reads the block at a byte
+/// offset.
 ///
 /// # Errors
 ///
@@ -36,8 +36,8 @@ pub fn superblock(
         None => Err(BlockError::Unreadable),
     };
     let (first, second) = (copy(0), copy(1));
-    let found = choose(first, second)?;
-    Ok((found, u8::from(first != Ok(found))))
+    let newest = choose(first, second)?;
+    Ok((newest, u8::from(second != Ok(newest))))
 }
 
 /// The newest transaction of the activity log.

@@ -158,6 +158,7 @@ impl Replica {
 
     /// A step of metadata became durable: perhaps the one that was waited for.
     pub(super) fn metadata_became_durable(&mut self) {
+        self.unheard_record_is_durable();
         let Some(seq) = self.alone.recording else { return };
         if !self.meta.is_durable(seq) {
             return;

@@ -679,8 +679,7 @@ impl Replica {
         self.requests_lost_peer();
         self.flush_lost_peer();
         self.role_change_lost_peer();
-        let follows = self.role == Role::Secondary && !self.role_change.is_rising();
-        if was_up && follows && !self.sb.peer_outdated {
+        if was_up && self.follows() && !self.sb.peer_outdated {
             // A Primary that vanished may have gone on: whether this is the newest data is not known any more. A node
             // that is becoming Primary has the peer's word that it is not one.
             if self.disk == DiskState::UpToDate {

@@ -88,8 +88,8 @@ pub struct Start {
     pub layout: Layout,
     /// The superblock as it was chosen from its copies.
     pub superblock: Superblock,
-    /// The copy that it was found in: the last one to be overwritten.
-    pub superblock_copy: u8,
+    /// The copy to write first, see `meta::recovery`.
+    pub stale_copy: u8,
     /// The other node.
     pub peer: NodeId,
     /// The newest activity-log transaction. With an unreliable log the driver first sets every bit on disk, then
@@ -117,10 +117,10 @@ pub struct Replica {
     discard: bool,
     /// What the superblock on disk says, or will say once the queued steps are durable.
     sb: Superblock,
+    /// Its copies in the order in which they are written.
+    copies: [u8; 2],
     /// The step that makes `sb` durable.
     sb_durable_with: MetaSeq,
-    /// The copy that was whole at the start. It is written second: the other may have been torn.
-    sb_copy: u8,
     ids: GenerationSource,
     role: Role,
     disk: DiskState,
@@ -188,8 +188,8 @@ impl Replica {
             block_bytes: start.block_bytes,
             discard: start.discard,
             sb,
+            copies: [start.stale_copy, 1 - start.stale_copy],
             sb_durable_with: MetaSeq(0),
-            sb_copy: start.superblock_copy,
             ids: GenerationSource(start.entropy),
             role: Role::Secondary,
             disk: role::disk_at_start(&sb),

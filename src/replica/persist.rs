@@ -11,14 +11,14 @@ use crate::replica::event::{Action, MetaBlock, MetaSeq, OpId};
 const PAGES_AT_ONCE: u32 = 16;
 
 impl Replica {
-    /// Queues both copies of the superblock as it is now, one after the other: first the one that may not be whole.
+    /// Queues both copies of the superblock as it is now, one after the other.
     pub(super) fn write_superblock(&mut self) -> MetaSeq {
         if !self.has_disk() {
             return self.meta.durable();
         }
         self.sb.sequence += 1;
         self.sb.check().expect("a superblock is sound before it is written");
-        for copy in [1 - self.sb_copy, self.sb_copy] {
+        for copy in self.copies {
             self.sb_durable_with = self.meta.push(Step::Superblock { copy, content: self.sb });
         }
         self.sb_durable_with

@@ -71,6 +71,8 @@ pub(super) struct Resync {
     closed: Vec<Span>,
     /// A job was skipped or failed: no other pass before this time.
     rest_until: Tick,
+    /// Target: the connection was lost while the record that all is here was being written.
+    unheard: Option<MetaSeq>,
     pub(super) total_blocks: u64,
     pub(super) began: Tick,
 }
@@ -85,6 +87,7 @@ impl Resync {
             copied: spans(),
             closed: spans(),
             rest_until: Tick(0),
+            unheard: None,
             total_blocks: 0,
             began: Tick(0),
         }
@@ -170,9 +173,25 @@ impl Replica {
         if !self.resync.is_active() {
             return;
         }
+        if let Stage::Recording(after) = self.resync.stage {
+            self.resync.unheard = Some(after);
+        }
         self.resync.stage = Stage::Off;
         self.resync.forget_epochs();
         self.ops.forget(|owner| owner == Owner::FlushForEnd);
+    }
+
+    /// The record that all is here is durable after all: this node stands where it would if the connection had been lost
+    /// a moment later.
+    pub(super) fn unheard_record_is_durable(&mut self) {
+        let Some(_) = self.resync.unheard.take_if(|after| self.meta.is_durable(*after)) else {
+            return;
+        };
+        if self.disk == DiskState::Inconsistent && self.sb.consistent {
+            self.disk = if self.follows() { DiskState::Consistent } else { DiskState::UpToDate };
+            self.meta.push(Step::Pages { stale: true });
+            self.notify(Notice::State);
+        }
     }
 
     pub(super) fn pump_resync(&mut self) {

@@ -198,6 +198,11 @@ impl Replica {
         self.role_change.stage = Stage::Rising(self.write_superblock());
     }
 
+    /// Another node may be Primary, or become it, without this one.
+    pub(super) fn follows(&self) -> bool {
+        self.role == Role::Secondary && !self.role_change.is_rising()
+    }
+
     pub(super) fn on_promote_ask(&mut self) {
         let mine_first = self.role_change.stage == Stage::Asking && self.sb.node < self.peer_node;
         let rising = self.role_change.is_rising();

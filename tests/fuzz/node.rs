@@ -93,7 +93,8 @@ impl Node {
     /// A node that starts from `superblock` with an empty log; of each page of the bitmap, `bits`.
     pub(crate) fn new(superblock: &Superblock, bits: &[u8; PAGE_BIT_BYTES], discard: bool) -> Node {
         let layout = layout();
-        let replica = replica_of((superblock, 0), &AlTransaction::initial(63), &layout, discard, 1);
+        let replica =
+            replica_of(&(*superblock, 0), &AlTransaction::initial(63), &layout, discard, 1);
         let mut node = Node {
             replica,
             id: superblock.node,
@@ -146,8 +147,7 @@ impl Node {
         let (layout, id) = (self.layout, self.id);
         let owner = owner(id);
         let read = |at: u64| media.get(&at).cloned();
-        let (superblock, copy) =
-            recovery::superblock(&layout, owner, read).expect("one copy is always whole");
+        let found = recovery::superblock(&layout, owner, read).expect("one copy is always whole");
         // What was never written is as `create` left it.
         let fresh = |at: u64| {
             media.get(&at).cloned().or_else(|| {
@@ -157,8 +157,7 @@ impl Node {
             })
         };
         let activity = recovery::activity_log(&layout, owner, fresh).expect("every write is whole");
-        let mut replica =
-            replica_of((&superblock, copy), &activity, &layout, true, self.now.into());
+        let mut replica = replica_of(&found, &activity, &layout, true, self.now.into());
         for page in 0..replica.pages() {
             let block = media.get(&layout.bitmap_page(page));
             let bits = block.map(|block| decode_page(&layout, owner, page, block));
@@ -589,7 +588,7 @@ impl Node {
 }
 
 fn replica_of(
-    (superblock, superblock_copy): (&Superblock, u8),
+    (superblock, stale_copy): &(Superblock, u8),
     activity: &AlTransaction,
     layout: &Layout,
     discard: bool,
@@ -598,7 +597,7 @@ fn replica_of(
     Replica::new(&Start {
         layout: *layout,
         superblock: *superblock,
-        superblock_copy,
+        stale_copy: *stale_copy,
         peer: NodeId(1 - superblock.node.0),
         activity: activity.clone(),
         block_bytes: 512,

@@ -145,7 +145,7 @@ fn change(disk: &mut Disk, input: &mut Input<'_>) {
 fn start(disk: &Disk) {
     let (layout, owner) = (layout(), owner(NODE));
     let read = |at| disk.read(at);
-    let (superblock, superblock_copy) = match recovery::superblock(&layout, owner, read) {
+    let (superblock, stale_copy) = match recovery::superblock(&layout, owner, read) {
         Ok(found) => found,
         Err(error) => {
             assert!(!error.to_string().is_empty());
@@ -162,7 +162,7 @@ fn start(disk: &Disk) {
     let mut replica = Replica::new(&Start {
         layout,
         superblock,
-        superblock_copy,
+        stale_copy,
         peer: NodeId(0),
         activity,
         block_bytes: 512,

@@ -119,11 +119,11 @@ impl World {
         primaries().find(|node| self.serves(*node)).or(primaries().next())
     }
 
-    /// One of the nodes that believe to be Primary: clients know no better. The victim of a split brain has clients of
-    /// its own, see `scribble`.
+    /// One of the nodes that believe to be Primary: clients know no better. Those of the victim of a split brain do: what
+    /// they write there is a scribble.
     fn some_primary(&mut self) -> Option<usize> {
-        match [0, 1].map(|node| self.is_primary(node) && self.oracle.victim != Some(node)) {
-            [true, true] => Some(self.rng.below(2) as usize),
+        match (self.is_primary(0), self.is_primary(1)) {
+            (true, true) if self.oracle.victim.is_none() => Some(self.rng.below(2) as usize),
             _ => self.primary(),
         }
     }

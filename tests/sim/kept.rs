@@ -106,3 +106,60 @@ fn a_flush_that_only_a_resync_target_has_done_is_done_again() {
     story.heal();
     story.ends_well();
 }
+
+/// The power goes while the second copy of the superblock is written, and again at the next start: the copy that is
+/// still whole is not the first to be written.
+#[test]
+fn power_cuts_in_a_row_do_not_take_both_copies_of_the_superblock() {
+    let mut story = Story::with_primary();
+    story.kill(1, true);
+    for turn in 0..100 {
+        story.start(1);
+        let sequence = |story: &Story| story.world.nodes[1].disk.meta.superblock.sequence;
+        let writes = |story: &Story| story.world.nodes[1].disk.meta.writes_superblock();
+        let before = sequence(&story);
+        story.until("a copy is being written", writes);
+        if turn % 2 == 0 {
+            story.until("the other is being written", |story| sequence(story) > before);
+        }
+        story.kill(1, true);
+    }
+    story.start(1);
+    story.ends_well();
+}
+
+/// The connection is lost while a target records that it has all: it is no less complete for that, and says so.
+#[test]
+fn a_target_that_has_all_on_record_is_not_inconsistent() {
+    for primary in [0, 1] {
+        let mut story = Story::with_primary();
+        let block = story.block_in(2);
+        story.kill(1, false);
+        assert_eq!(story.write(0, block, 2), FrontResult::Done);
+        if primary == 1 {
+            assert_eq!(story.command(0, Command::Demote), Ok(()));
+        }
+        story.start(1);
+        let target = |story: &Story| story.state(1).replication == Replication::SyncTarget;
+        story.until("it is resynced", target);
+        if primary == 1 {
+            assert_eq!(story.promote(1, false), Ok(()));
+        }
+        let recorded = |story: &Story| story.world.nodes[1].disk.meta.superblock.consistent;
+        story.until("the first copy says so", recorded);
+        assert_eq!(story.state(1).disk, DiskState::Inconsistent);
+        story.cut(1_000);
+        story.rest(500);
+        assert!(!story.connected());
+        if primary == 1 {
+            assert_eq!(story.state(1).disk, DiskState::UpToDate);
+            assert_eq!(story.write(1, block, 1), FrontResult::Done);
+            assert!(!story.connected(), "by this disk alone");
+        } else {
+            assert_eq!(story.state(1).disk, DiskState::Consistent);
+        }
+        story.heal();
+        assert_eq!(story.read(primary, block, 2), FrontResult::Done);
+        story.ends_well();
+    }
+}

@@ -293,14 +293,14 @@ impl World {
         let now = Tick(self.now);
         self.nodes[node].disk.open(&mut self.rng);
         self.oracle_superblock(node); // one of its forerunner may have landed
-        let Some((superblock, superblock_copy)) = self.find_superblock(node) else { return };
+        let Some((superblock, stale_copy)) = self.find_superblock(node) else { return };
         let target = &mut self.nodes[node];
         let meta = &mut target.disk.meta;
         let activity = meta.recover_log();
         let start = Start {
             layout: meta.layout,
             superblock,
-            superblock_copy,
+            stale_copy,
             peer: NodeId(1 - node as u8),
             activity,
             block_bytes: 512,
