@@ -18,6 +18,8 @@ mod bounds;
 mod case;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/coverage.rs"]
+mod coverage;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/fate.rs"]

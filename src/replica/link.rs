@@ -125,6 +125,11 @@ impl Link {
         self.said.is_some_and(|said| said.dirty_blocks == 0)
     }
 
+    /// The peer was told what this node's data is, and decides.
+    pub(super) fn has_said(&self) -> bool {
+        self.said.is_some()
+    }
+
     /// It was up once in this life of the daemon.
     pub(super) fn was_up(&self) -> bool {
         self.was_up

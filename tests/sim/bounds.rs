@@ -4,6 +4,7 @@
 //! not run. A node that is [able](World::is_able) can always answer: with the peer, or alone once it has given the peer
 //! up. Whatever the network does meanwhile, it must do so in time.
 
+use crate::node::Node;
 use crate::world::World;
 use rblk::limits::{
     AL_SLOTS, DISK_OPERATIONS_MAX, FRONT_REQUESTS_MAX, META_BUFFERS_MAX, META_STEPS_MAX,
@@ -58,11 +59,8 @@ impl World {
     /// Nothing is going on: nothing is held.
     pub(crate) fn check_nothing_is_held(&self) {
         for node in &self.nodes {
-            let Some(replica) = &node.replica else { continue };
-            let census = Census { al_active: 0, ..replica.census() };
-            assert!(census == Census::default(), "oracle rest: node {} holds {census:?}", node.id);
-            let pinned = replica.pinned();
-            assert!(pinned == 0, "oracle rest: node {} pins {pinned} extents", node.id);
+            let census = node.replica.as_ref().map(|replica| replica.census());
+            assert!(node.holds_nothing(), "oracle rest: node {} holds {census:?}", node.id);
         }
     }
 
@@ -101,5 +99,15 @@ impl World {
                 self.why_unsettled()
             );
         }
+    }
+}
+
+impl Node {
+    /// No request, operation, credit or place in the log is taken.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.replica.as_ref().is_none_or(|replica| {
+            let census = Census { al_active: 0, ..replica.census() };
+            census == Census::default() && replica.pinned() == 0
+        })
     }
 }

@@ -121,6 +121,11 @@ impl Disk {
         self.loose[block] > 0
     }
 
+    /// An operation will never end.
+    pub(crate) fn hang(&mut self, op: u64) {
+        self.in_flight.get_mut(&op).expect("an operation in flight").hung = true;
+    }
+
     /// True if an operation hangs.
     pub(crate) fn hangs(&self) -> bool {
         self.in_flight.values().any(|op| op.hung)

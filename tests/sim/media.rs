@@ -192,6 +192,13 @@ impl World {
         self.after(20_000, Event::Start { node });
     }
 
+    /// A disk hangs, or stalls or did so a moment ago: who has no other waits for it.
+    pub(crate) fn disks_wait(&self) -> bool {
+        const MOMENT_US: u64 = 1_000_000;
+        let stalls = |node: &Node| node.media.stalls(self.now.saturating_sub(MOMENT_US));
+        self.nodes.iter().any(|node| node.disk.hangs() || stalls(node))
+    }
+
     /// The right disk is there and can be read.
     pub(crate) fn put_right(&mut self, node: usize) {
         self.nodes[node].disk.meta.mend();

@@ -3,6 +3,7 @@
 //! The contract of buffers: a buffer is free when the request it came with has been answered *and* no operation
 //! uses it. Each `ReadResync` and `ReadPeer` is followed by exactly one send or release of its buffer.
 
+use crate::coverage::input_of;
 use crate::disk::{DataOp, Disk, Work};
 use crate::fate::{DiskPart, Moment};
 use crate::geometry::Geometry;
@@ -11,6 +12,7 @@ use crate::metadisk::MetaDisk;
 use crate::net::{Content, Frame};
 use crate::plan::Plan;
 use crate::world::{Event, World};
+use crate::worlds::inject::Ending;
 use rblk::limits::{AL_RING_BLOCKS, PAGE_BLOCKS};
 use rblk::limits::{BLOCK_SECTORS, BUFFERS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 use rblk::meta::layout::Layout;
@@ -35,6 +37,7 @@ pub(crate) enum Fact {
     Disconnected { conn: u64 },
     Received { conn: u64, message: Message, content: Content },
     Command { id: CommandId, command: Command },
+    DeviceStops,
     Timeout,
 }
 
@@ -59,7 +62,7 @@ impl Fact {
                 Source::Network
             }
             Fact::Timeout => Source::Clock,
-            Fact::Request { .. } | Fact::Command { .. } => Source::Client,
+            Fact::Request { .. } | Fact::Command { .. } | Fact::DeviceStops => Source::Client,
         }
     }
 }
@@ -350,8 +353,11 @@ impl World {
             Fact::Disconnected { conn } => self.hears_end(node, conn),
             _ => {}
         }
+        self.oracle_receive(node, &fact);
         let target = &mut self.nodes[node];
+        let input = input_of(&fact, target.open);
         let mut replica = target.replica.take().expect("only a running node hears of anything");
+        self.sums.coverage.count(&replica, input);
         match fact {
             Fact::Request { id, op } => replica.handle(now, Input::Request { id, op }),
             Fact::DiskDone { op, result } => replica.handle(now, Input::DiskDone { op, result }),
@@ -369,6 +375,7 @@ impl World {
                 replica.handle(now, Input::Received { conn, message, buf, payload });
             }
             Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
+            Fact::DeviceStops => replica.handle(now, Input::DeviceStops),
             Fact::Timeout => replica.handle(now, Input::Timeout),
         }
         target.replica = Some(replica);
@@ -521,8 +528,14 @@ impl World {
             Some(DataOp { work: Work::Flush(_), .. })
         );
         let part = if flush { DiskPart::Flush } else { DiskPart::Data };
+        let injected = self.inject_disk(node, flush);
+        match injected {
+            Ending::Well | Ending::Fails => {}
+            Ending::Late(delay) => return self.after(delay, Event::DiskEnd { node, life, op }),
+            Ending::Never => return self.nodes[node].disk.hang(op),
+        }
         let unreadable = self.is_unreadable(node, op);
-        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush) || unreadable;
+        let fails = self.disk_fails(node, part) || injected == Ending::Fails || unreadable;
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -558,8 +571,8 @@ impl World {
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
         } else {
             self.nodes[node].disk.meta.finish(op);
-            self.oracle_superblock(node);
         }
+        self.oracle_superblock(node); // one that failed may have landed
         let ok = !fails && injected.is_none();
         self.tell(node, Fact::MetaDone { op: OpId(op), ok });
     }
@@ -692,6 +705,7 @@ fn describe(fact: &Fact) -> String {
         Fact::Disconnected { conn } => format!("Disconnected {conn}"),
         Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
         Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
+        Fact::DeviceStops => "DeviceStops".to_string(),
         Fact::Timeout => "Timeout".to_string(),
     }
 }

@@ -197,6 +197,10 @@ impl World {
         if matches!(command, Command::Demote | Command::Detach) {
             self.client.closed_at = Some(node);
         }
+        let ends = matches!(command, Command::Demote | Command::Detach) && self.is_primary(node);
+        if ends && self.operator.rng.chance(30) {
+            self.tell(node, Fact::DeviceStops);
+        }
         self.operator.next_command += 1;
         let id = CommandId(self.operator.next_command);
         self.operator.asked = Some(Asked { id, node, command });
@@ -298,6 +302,11 @@ impl World {
         let disk = &self.nodes[keeper].disk;
         let sb = &disk.meta.superblock;
         let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(keeper);
+        // While the two meet, or a record is on its way, nobody's eyes tell whose data will count in a moment.
+        let meeting = self.nodes.iter().any(|node| node.seen.1 == Connection::Greeting);
+        if meeting || disk.meta.pending() > 0 {
+            return;
+        }
         if holds && self.register.admits_all(&disk.current) {
             self.command(node, Command::Invalidate { peer });
         }
@@ -390,7 +399,7 @@ impl World {
                     && state.disk == DiskState::UpToDate
                     && state.peer_disk == Some(DiskState::UpToDate)
                     && state.out_of_sync_bytes == 0
-                    && state.local_pending + state.peer_pending == 0
+                    && node.holds_nothing()
                     && !node.leaving
                     && quiet
             })

@@ -135,9 +135,11 @@ pub(crate) fn many(first: u64, count: u64) {
             println!("FAILED {seed}: {}", failure.text.replace('\n', " "));
         }
     }
+    let covered = sums.coverage.report(sums.seeds);
     if let Some((seed, failure)) = failed.first() {
         panic!("{} of {} seeds failed\n{}", failed.len(), sums.seeds, report(*seed, failure));
     }
+    assert!(covered, "oracle coverage: see above");
 }
 
 /// Shrinks a seed that failed, writes down what is left of it, and tells its end.

@@ -43,6 +43,7 @@ fn a_blank_disk_never_gets_data_that_is_known_to_be_old() {
     let mut story = Story::with_primary();
     let block = story.block_in(2);
     story.leave(0);
+    story.until("the goodbye has come", |story| !story.connected_at(1));
     assert_eq!(story.promote(1, false), Ok(()));
     assert_eq!(story.write(1, block, 4), FrontResult::Done);
     story.kill(1, true);

@@ -3,7 +3,7 @@
 use crate::metadisk::Spoil;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::replica::Connection;
-use rblk::replica::event::{Command, FrontResult};
+use rblk::replica::event::{Command, CommandError, FrontResult};
 use rblk::wire::message::{DiskState, Refusal};
 
 /// Connections end within so many microseconds of their beginning, for a minute. The listener hears of it in so many
@@ -52,9 +52,11 @@ fn a_storm_queues_no_metadata_on_a_slow_disk() {
     assert_eq!(story.write(0, block, 2), FrontResult::Done);
     story.start(1);
     storm(&mut story, 3_000, 100);
-    story.until("a record is made", |story| story.world.nodes[0].disk.meta.pending() == 0);
     story.world.stall(0, 20_000_000, 100);
-    story.rest(15_000); // the bounds are looked at after every fact
+    let elsewhere = story.block_in(5);
+    story.begin_write(0, elsewhere, 1); // the activity log is the first to wait
+    story.rest(15_000);
+    assert!(story.world.nodes[0].disk.meta.pending() > 0, "and waits still");
     story.world.net.calm();
     story.ends_well();
 }
@@ -204,5 +206,23 @@ fn an_unreadable_block_is_read_from_the_peer() {
     assert_eq!(story.write(0, block, 1), FrontResult::Done);
     assert_eq!(story.read(0, block, 1), FrontResult::Done, "it is written again");
     story.start(1);
+    story.ends_well();
+}
+
+/// A node that has said what its data is keeps it until the peer has decided: that may be giving up its own for it.
+#[test]
+fn nothing_is_invalidated_while_the_nodes_meet() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    story.write(0, block, 2);
+    story.kill(0, false);
+    story.until("the peer is gone", |story| !story.connected_at(1));
+    story.world.net.slow = (story.world.now + 5_000_000, 100_000);
+    story.start(0);
+    let greets = |story: &Story| story.state(1).connection == Connection::Greeting;
+    story.until("they meet", greets);
+    story.rest(150); // the Hello has come, and the answer to it is under way
+    let refused = story.command(1, Command::Invalidate { peer: false });
+    assert_eq!(refused, Err(CommandError::Busy));
     story.ends_well();
 }

@@ -6,6 +6,7 @@
 
 use crate::bounds::Bounds;
 use crate::client::Client;
+use crate::coverage::Coverage;
 use crate::fate::{Aim, Fault, Strike};
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
@@ -74,6 +75,7 @@ pub(crate) struct Sums {
     /// The longest that a client waited for a node that could have answered.
     pub(crate) longest_wait_us: u64,
     pub(crate) kinds: BTreeMap<&'static str, u64>,
+    pub(crate) coverage: Coverage,
 }
 
 impl Sums {
@@ -86,6 +88,7 @@ impl Sums {
         self.events += other.events;
         self.virtual_us += other.virtual_us;
         self.longest_wait_us = self.longest_wait_us.max(other.longest_wait_us);
+        self.coverage.add(&other.coverage);
         for (kind, count) in &other.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
