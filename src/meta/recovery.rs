@@ -19,9 +19,9 @@ use crate::limits::{AL_RING_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 /// One metadata block as it was read; `None` if the disk could not read it.
 pub type RawBlock = Option<Box<[u8; META_BLOCK_BYTES]>>;
 
-/// The superblock of a disk, and the copy of it to write first from here on: the damaged or older one, if one is. A power
-/// cut may tear a copy that is being written, and then the other is all there is. `read` reads the block at a byte
-/// offset.
+/// The superblock of a disk, and the copy of it to write first from here on: the damaged or older one, if one is. A
+/// power cut may tear a copy that is being written, and then the other is all there is. `read` reads the block at a
+/// byte offset.
 ///
 /// # Errors
 ///

@@ -181,8 +181,8 @@ impl Replica {
         self.ops.forget(|owner| owner == Owner::FlushForEnd);
     }
 
-    /// The record that all is here is durable after all: this node stands where it would if the connection had been lost
-    /// a moment later.
+    /// The record that all is here is durable after all: this node stands where it would if the connection had been
+    /// lost a moment later.
     pub(super) fn unheard_record_is_durable(&mut self) {
         let Some(_) = self.resync.unheard.take_if(|after| self.meta.is_durable(*after)) else {
             return;

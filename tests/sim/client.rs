@@ -119,8 +119,8 @@ impl World {
         primaries().find(|node| self.serves(*node)).or(primaries().next())
     }
 
-    /// One of the nodes that believe to be Primary: clients know no better. Those of the victim of a split brain do: what
-    /// they write there is a scribble.
+    /// One of the nodes that believe to be Primary: clients know no better. Those of the victim of a split brain do:
+    /// what they write there is a scribble.
     fn some_primary(&mut self) -> Option<usize> {
         match (self.is_primary(0), self.is_primary(1)) {
             (true, true) if self.oracle.victim.is_none() => Some(self.rng.below(2) as usize),

@@ -2,8 +2,8 @@
 //!
 //! | oracle | checked |
 //! |---|---|
-//! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead), by |
-//! |  | a mark, or since it has no generation: such a disk is copied whole, whatever is marked |
+//! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead): |
+//! |  | the block is marked, or the disk has no generation and is copied whole, whatever is marked |
 //! | stable | every step: where they may differ after a power cut of both now, the metadata on a disk knows it |
 //! | primaries | every step: at most one that has the newest data or reaches it |
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
