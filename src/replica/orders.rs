@@ -5,7 +5,7 @@
 //! | disconnect | clients of either node work on the other's disk alone | says goodbye, then stands alone |
 //! | connect | leaving | looks for the peer again |
 //! | ... discard | Primary, or connected | and the next verdict may void this node's changes (`generation.rs`) |
-//! | invalidate | Primary, resync, the peer is being met, has no good data or is recorded as behind | forgets what the data is |
+//! | invalidate | Primary, resync, the peer is met, has no good data or is behind | forgets what the data is |
 //! | invalidate peer | not UpToDate, resync, the peer is Primary, unconnected without a record | goes its own way |
 //!
 //! A node that stands alone neither dials nor listens ([`Replica::wants_peer`]). It came to that by an order, or since

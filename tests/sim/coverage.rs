@@ -5,8 +5,10 @@
 //! has done with are one kind, `late`. A rule of the file:
 //!
 //! ```text
-//!   never  Primary  Outdated|Consistent  *  *     no Primary's disk is merely Outdated or Consistent
-//!   rare   *        *                    Greeting  Invalidate  the operator waits until the nodes have met
+//!   never  Primary  Outdated|Consistent  *         *
+//!       no Primary's disk is merely Outdated or Consistent
+//!   rare   *        *                    Greeting  Invalidate
+//!       the operator waits until the nodes have met
 //! ```
 //!
 //! `*` is everything, `A|B` either, `!A|B` neither; a group (`request`, `command`, `talk`, ...) stands for its members.
@@ -209,6 +211,7 @@ impl Rule {
 }
 
 fn parse(text: &str) -> Vec<Rule> {
+    let text = text.replace("\n ", " "); // the reason
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let rule = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -11,8 +11,8 @@
 //!
 //! A write of a killed daemon may land until the next one has opened the disk, which it does alone: not after that.
 //!
-//! Sectors may be unreadable until they are written (`media.rs` says when). A disk that stalls ends its operations late,
-//! and that may be after it was given up.
+//! Sectors may be unreadable until they are written (`media.rs` says when). A disk that stalls ends its operations
+//! late, and that may be after it was given up.
 //!
 //! A flush that fails drops what it was to make stable, as a kernel does: a later flush of the same daemon succeeds and
 //! does not make that stable either.

@@ -144,6 +144,7 @@ impl World {
     pub(crate) fn put_in_blank(&mut self, node: usize) {
         self.sums.count("blank disks");
         self.note(Some(node), || "! a blank disk".to_string());
+        self.silence(1 - node); // what it said last may not tell more than its disk did
         let plan = Plan { fresh: true, ..self.plan.clone() };
         let fresh = Node::new(node, &plan, &self.geometry).disk.meta;
         self.nodes[node].disk.meta.replace(fresh);

@@ -4,8 +4,8 @@
 //! other has given them up, and goes on alone if it may; or then the other goes too and the dead come back alone,
 //! where they must not become Primary with old data.
 //!
-//! A node that is alone with a disk that hangs or stalls may wait for it: that is a legal stop, until somebody starts its
-//! daemon anew.
+//! A node that is alone with a disk that hangs or stalls may wait for it: that is a legal stop, until somebody starts
+//! its daemon anew.
 //!
 //! While another fault is to come, the ending may be disturbed by it and is not judged; then there is a next one.
 
