@@ -223,7 +223,9 @@ fn draw_more(kind: Kind, rng: &mut Rng, plan: &Plan, node: usize, length: u64) -
         Kind::Blank => Fault::Blank { node, length },
         Kind::Storm => {
             let (gap, heard) = (rng.pick(&[2_000, 20_000, 200_000]), rng.pick(&[0, 50, 100]));
-            Fault::Storm { gap, heard, length: 2 * length + 500_000 }
+            // Long ones are many events that show little more.
+            let length = if rng.chance(15) { 2 * length } else { length / 4 };
+            Fault::Storm { gap, heard, length: length + 300_000 }
         }
         Kind::Skew => Fault::Skew { node, length },
         Kind::Stray => Fault::Stray { node },
