@@ -26,6 +26,7 @@ mod activity;
 mod admission;
 mod alone;
 pub mod authority;
+pub mod census;
 mod clock;
 mod consent;
 mod dirty;

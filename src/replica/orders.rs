@@ -5,7 +5,7 @@
 //! | disconnect | clients of either node work on the other's disk alone | says goodbye, then stands alone |
 //! | connect | leaving | looks for the peer again |
 //! | ... discard | Primary, or connected | and the next verdict may void this node's changes (`generation.rs`) |
-//! | invalidate | Primary, resync, the peer has no good data or is recorded as behind | forgets what the data is |
+//! | invalidate | Primary, resync, the peer is met, has no good data or is behind | forgets what the data is |
 //! | invalidate peer | not UpToDate, resync, the peer is Primary, unconnected without a record | goes its own way |
 //!
 //! A node that stands alone neither dials nor listens ([`Replica::wants_peer`]). It came to that by an order, or since
@@ -157,6 +157,9 @@ impl Replica {
             Some(CommandError::Resyncing)
         } else if self.link.is_up() {
             (!self.link.peer_can_read()).then_some(CommandError::PeerNotUpToDate)
+        } else if self.link.has_said() {
+            // By what this node has said, the peer may be giving up its own data for it right now.
+            Some(CommandError::Busy)
         } else {
             peer_behind.then_some(CommandError::NewestData)
         }

@@ -106,6 +106,11 @@ impl Resync {
         self.jobs
     }
 
+    /// Copied spans that are not stable.
+    pub(super) fn spans(&self) -> usize {
+        self.copied.len() + self.closed.len()
+    }
+
     /// Spans were copied and no flush has covered them.
     pub(super) fn has_unstable(&self) -> bool {
         !self.copied.is_empty()

@@ -64,6 +64,9 @@ impl World {
         self.forget_fragile();
         for node in [0, 1] {
             self.replace_disk(node);
+            let mut rng = self.operator.rng.clone();
+            self.look_after_disk(node, &mut rng);
+            self.operator.rng = rng;
         }
         self.copy_disk();
         if self.healing {
@@ -183,6 +186,7 @@ impl World {
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
         !self.oracle.is_void(node)
             && !other.is_running()
+            && !other.disk.is_restless()
             && good
             && sb.current == peer.current
             && peer.base.is_none()
@@ -197,6 +201,10 @@ impl World {
         }
         if matches!(command, Command::Demote | Command::Detach) {
             self.client.closed_at = Some(node);
+        }
+        let ends = matches!(command, Command::Demote | Command::Detach) && self.is_primary(node);
+        if ends && self.operator.rng.chance(30) {
+            self.tell(node, Fact::DeviceStops);
         }
         self.operator.next_command += 1;
         let id = CommandId(self.operator.next_command);
@@ -299,6 +307,11 @@ impl World {
         let disk = &self.nodes[keeper].disk;
         let sb = &disk.meta.superblock;
         let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(keeper);
+        // While the two meet, or a record is on its way, nobody's eyes tell whose data will count in a moment.
+        let meeting = self.nodes.iter().any(|node| node.seen.1 == Connection::Greeting);
+        if meeting || disk.meta.pending() > 0 {
+            return;
+        }
         if holds && self.register.admits_all(&disk.current) {
             self.command(node, Command::Invalidate { peer });
         }
@@ -315,18 +328,14 @@ impl World {
     /// A disk is put back to what it was, while the other holds all that was acknowledged. Only if a watermark was
     /// raised and recorded at the peer since the copy was made: within that second the nodes cannot tell, and say so.
     pub(crate) fn restore(&mut self, node: usize) {
-        let (own, keeper) = (&self.nodes[node].disk.meta, &self.nodes[1 - node].disk);
-        let sb = &keeper.meta.superblock;
-        let newest = own.superblock.base.is_some() || own.superblock.peer_outdated;
-        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(1 - node) && !newest;
-        let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
-        let Some(image) = self.operator.images[node].take_if(|image| image.mark < sb.peer_mark)
-        else {
+        let told = self.nodes[1 - node].disk.meta.superblock.peer_mark;
+        let Some(image) = self.operator.images[node].take_if(|image| image.mark < told) else {
             return;
         };
-        if holds && !split && self.register.admits_all(&keeper.current) {
+        if self.may_lose(node) {
             self.sums.count("restored disks");
             self.note(Some(node), || format!("! restored to an image with mark {}", image.mark));
+            self.silence(1 - node); // what it said last may not tell more than its disk did
             self.nodes[node].disk.restore(image);
             self.oracle_restored(node);
         }
@@ -366,7 +375,8 @@ impl World {
         self.healing = true;
         self.operator.healing_since = self.now;
         self.net.parted_until = 0;
-        self.net.slow = (0, 0);
+        self.net.calm();
+        self.mend_disks();
         self.aim = None;
         for node in [0, 1] {
             let life = self.nodes[node].life;
@@ -395,7 +405,7 @@ impl World {
                     && state.disk == DiskState::UpToDate
                     && state.peer_disk == Some(DiskState::UpToDate)
                     && state.out_of_sync_bytes == 0
-                    && state.local_pending + state.peer_pending == 0
+                    && node.holds_nothing()
                     && !node.leaving
                     && quiet
             })

@@ -8,6 +8,8 @@
 //! | primaries | every step: at most one that has the newest data or reaches it |
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
+//! | target | each block of a resync: the record of its target says Inconsistent |
+//! | role | each answer to a client: the record of its node says Primary |
 //! | told | each message: what it says of metadata is on disk |
 //! | restored | each step: a disk that was put back takes part only once all of it is marked |
 //! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
@@ -17,7 +19,7 @@
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
 use crate::geometry::Geometry;
-use crate::node::{FIRST_GENERATION, Node};
+use crate::node::{FIRST_GENERATION, Fact, Node};
 use crate::world::World;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::meta::superblock::GenerationId;
@@ -135,7 +137,8 @@ impl World {
         suspects.retain(|block| self.oracle.compared[*block as usize] != Compared::Same);
         for node in [0, 1] {
             let alive = self.nodes[node].is_running();
-            let takes_part = alive && self.nodes[node].seen.1 == Connection::Connected;
+            let meets = alive && self.nodes[node].seen.1 == Connection::Connected;
+            let takes_part = meets && self.nodes[node].has_disk();
             let unnoticed = self.oracle.restored[node].is_some();
             assert!(!(takes_part && unnoticed), "oracle restored: node {node} takes part");
         }
@@ -153,6 +156,9 @@ impl World {
             }
         }
         self.oracle.suspects = suspects;
+        if self.step.is_multiple_of(64) {
+            self.check_waits();
+        }
     }
 
     /// True for a Primary that can complete writes: a cut-off one without good data cannot, and may find that the other
@@ -347,6 +353,15 @@ impl World {
         assert!(true_, "oracle told: {message:?} is ahead of the metadata: {sb:?}");
     }
 
+    /// The first block of a resync meets a disk that is no source any more, durably.
+    pub(crate) fn oracle_receive(&self, node: usize, fact: &Fact) {
+        let Fact::Received { conn, message, .. } = fact else { return };
+        let copies = matches!(message, Message::ResyncData { .. } | Message::ResyncZero { .. });
+        let heard = copies && self.nodes[node].open == Some(*conn) && !self.oracle.stranger;
+        let sb = &self.nodes[node].disk.meta.superblock;
+        assert!(!(heard && sb.consistent), "oracle target: node {node} is overwritten unrecorded");
+    }
+
     /// A node is about to die. Decides whether acknowledged, unflushed data may be lost with it.
     pub(crate) fn oracle_before_crash(&mut self, node: usize, power: bool) {
         let other = 1 - node;
@@ -427,6 +442,7 @@ impl World {
         for node in &self.nodes {
             assert!(node.leaked() == 0, "oracle rest: node {} leaks buffers", node.id);
         }
+        self.check_nothing_is_held();
     }
 }
 
