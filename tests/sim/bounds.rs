@@ -6,6 +6,7 @@
 
 use crate::node::Node;
 use crate::world::World;
+use rblk::replica::authority::OnPeerLost;
 use rblk::limits::{
     AL_SLOTS, DISK_OPERATIONS_MAX, FRONT_REQUESTS_MAX, META_BUFFERS_MAX, META_STEPS_MAX,
     OPERATIONS_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS, REQUESTS_MAX,
@@ -64,7 +65,7 @@ impl World {
         }
     }
 
-    /// It has the newest data on a disk that works, and runs.
+    /// It has the newest data on a disk that works, and runs, and need not ask anybody whether it may go on.
     fn is_able(&self, node: usize) -> bool {
         let found = &self.nodes[node];
         found.is_running()
@@ -73,12 +74,13 @@ impl World {
             && found.seen.0 == DiskState::UpToDate
             && !found.media.stalls(self.now)
             && !found.harmed
+            && self.plan.on_peer_lost.of(node) == OnPeerLost::Continue
     }
 
     /// How long a client of an able node waits at most, in microseconds.
     fn patience(&self) -> u64 {
         let disk = OPERATIONS * (self.plan.depth as u64 + 4);
-        PEER_TIMEOUTS * self.plan.peer_timeout_ms * 1_000
+        (PEER_TIMEOUTS * self.plan.peer_timeout_ms + self.plan.ride_through_ms) * 1_000
             + disk * (2 * self.plan.disk_typical)
             + 12 * self.plan.disk_worst.max(50_000)
     }
