@@ -22,6 +22,7 @@
 
 mod parse;
 mod section;
+mod split_brain;
 mod value;
 
 pub use value::{Address, Name};
@@ -29,6 +30,7 @@ pub use value::{Address, Name};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CONFIG_BYTES_MAX, DISK_TIMEOUT_MS_DEFAULT, PEER_TIMEOUT_MS_DEFAULT};
 use crate::meta::superblock::{GenerationId, NodeId, VolumeId};
+use crate::wire::policy::Policies;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,8 @@ pub struct Config {
     pub peer_timeout_ms: u64,
     /// Silence of the local disk that fails it, in milliseconds.
     pub disk_timeout_ms: u64,
+    /// Whose changes are lost after a split brain.
+    pub policies: Policies,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
     pub nodes: [Node; 2],
 }
@@ -83,6 +87,7 @@ impl Config {
             on_peer_lost: OnPeerLost::Continue,
             peer_timeout_ms: PEER_TIMEOUT_MS_DEFAULT,
             disk_timeout_ms: DISK_TIMEOUT_MS_DEFAULT,
+            policies: Policies::default(),
             nodes,
         }
     }

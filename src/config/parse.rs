@@ -2,7 +2,7 @@
 //! expected.
 
 use super::section::{Found, Section, Source, shorten};
-use super::{Address, Config, Name, Node, OnPeerLost};
+use super::{Address, Config, Name, Node, OnPeerLost, split_brain};
 use crate::error::{Error, Result};
 use crate::limits::{
     DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
@@ -12,16 +12,17 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// Keys of `[resource]`.
-const RESOURCE: [&str; 6] = [
+const RESOURCE: [&str; 7] = [
     "name",
     "dual-primary",
     "promote-at-start",
     "on-peer-lost",
     "peer-timeout-ms",
     "disk-timeout-ms",
+    "split-brain",
 ];
 /// Keys of `[resource]` that a later version will know.
-const RESOURCE_LATER: [&str; 3] = ["prefer", "ride-through-s", "split-brain"];
+const RESOURCE_LATER: [&str; 2] = ["prefer", "ride-through-s"];
 /// Values of `on-peer-lost` that a later version will know.
 const ON_PEER_LOST_LATER: [&str; 4] = ["suspend", "prefer", "fence", "witness"];
 
@@ -41,6 +42,7 @@ struct Resource<'a> {
     on_peer_lost: OnPeerLost,
     peer_timeout_ms: u64,
     disk_timeout_ms: u64,
+    split_brain: split_brain::Effective,
 }
 
 impl<'a> From<&'a Config> for Effective<'a> {
@@ -53,6 +55,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 on_peer_lost: config.on_peer_lost,
                 peer_timeout_ms: config.peer_timeout_ms,
                 disk_timeout_ms: config.disk_timeout_ms,
+                split_brain: split_brain::Effective::of(&config.policies, &config.nodes),
             },
             node: &config.nodes,
         }
@@ -102,6 +105,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     if let Some(found) = resource.string("on-peer-lost", "\"continue\"")? {
         config.on_peer_lost = on_peer_lost(source, &found)?;
     }
+    config.policies = split_brain::parse(source, &resource, &config.nodes)?;
     Ok(config)
 }
 

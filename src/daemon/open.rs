@@ -95,6 +95,7 @@ fn start_of(
             peer_timeout_ms: config.peer_timeout_ms,
             disk_timeout_ms: config.disk_timeout_ms,
             al_slots: AL_SLOTS,
+            policies: config.policies,
         },
     })
 }

@@ -18,6 +18,7 @@ use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::span::Span;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
+use rblk::wire::policy::Policies;
 use std::collections::BTreeMap;
 
 /// Three pages of the bitmap, the last one ragged.
@@ -603,7 +604,12 @@ fn replica_of(
         block_bytes: 512,
         discard,
         entropy: entropy.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
-        settings: Settings { peer_timeout_ms: 4_000, disk_timeout_ms: 30_000, al_slots: AL_SLOTS },
+        settings: Settings {
+            peer_timeout_ms: 4_000,
+            disk_timeout_ms: 30_000,
+            al_slots: AL_SLOTS,
+            policies: Policies::default(),
+        },
     })
 }
 

@@ -11,6 +11,7 @@ use rblk::meta::superblock::{GenerationId, NodeId, Superblock};
 use rblk::replica::event::{Action, Input as Fact, Tick};
 use rblk::replica::{Replica, Settings, Start};
 use rblk::wire::message::DiskState;
+use rblk::wire::policy::Policies;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -88,6 +89,7 @@ fn sound_disk(input: &mut Input<'_>) -> Disk {
         peer_outdated: flags & 16 != 0,
         primary: flags & 32 != 0,
         crashed: flags & 64 != 0,
+        parted_primary: flags & 128 != 0,
         instance: 3,
         mark: 4,
         peer_mark: 5,
@@ -168,7 +170,12 @@ fn start(disk: &Disk) {
         block_bytes: 512,
         discard: true,
         entropy: 1,
-        settings: Settings { peer_timeout_ms: 4_000, disk_timeout_ms: 30_000, al_slots: AL_SLOTS },
+        settings: Settings {
+            peer_timeout_ms: 4_000,
+            disk_timeout_ms: 30_000,
+            al_slots: AL_SLOTS,
+            policies: Policies::default(),
+        },
     });
     let mut lost = 0;
     for page in 0..replica.pages() {

@@ -129,6 +129,7 @@ impl Node {
             peer_outdated: false,
             primary: false,
             crashed: false,
+            parted_primary: false,
             instance: 0,
             mark: 0,
             peer_mark: 0,
@@ -161,6 +162,7 @@ impl Node {
                 peer_timeout_ms: plan.peer_timeout_ms,
                 disk_timeout_ms: plan.disk_timeout_ms,
                 al_slots: plan.al_slots,
+                policies: plan.policies(),
             },
         }
     }
@@ -454,6 +456,9 @@ impl World {
                 let lawful = self.oracle.stranger || self.disk_failed;
                 let rude = matches!(notice, Notice::PeerBroken(_)) && !lawful;
                 assert!(!rude, "oracle manners: {node} says {notice:?}");
+                if notice == Notice::MustStepDown {
+                    self.operator.must_step_down = Some(node);
+                }
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
         }

@@ -7,6 +7,7 @@
 use crate::fate::{Groups, Strike};
 use crate::rng::Rng;
 use rblk::limits::EXTENT_BLOCKS;
+use rblk::wire::policy::Policies;
 use serde::{Deserialize, Serialize};
 
 /// A run, spelled out. Times in microseconds.
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) nonsense: bool,
     /// The operator forces a promotion where that loses nothing.
     pub(crate) force: bool,
+    /// What both nodes do after a split brain: one digit for each of the four policies, see `policies.rs`.
+    pub(crate) policies: [usize; 4],
     /// The faults are over.
     pub(crate) until: u64,
     pub(crate) strikes: Vec<Strike>,
@@ -76,6 +79,7 @@ impl Default for Plan {
             repair: 0,
             nonsense: false,
             force: false,
+            policies: crate::policies::DEFAULT,
             until: 0,
             strikes: Vec::new(),
         }
@@ -83,6 +87,11 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// What both nodes have ordered for the case of a split brain.
+    pub(crate) fn policies(&self) -> Policies {
+        crate::policies::of(self.policies)
+    }
+
     /// The plan of a random run.
     pub(crate) fn random(rng: &mut Rng) -> Plan {
         let extents = if rng.chance(10) { rng.between(32, 36) } else { rng.between(10, 14) };
@@ -112,10 +121,12 @@ impl Plan {
             repair: rng.pick(&[1, 5, 20]),
             nonsense: rng.chance(30),
             force: rng.chance(30),
+            policies: crate::policies::DEFAULT,
             until: rng.between(10, 60) * 1_000_000,
             strikes: Vec::new(),
         };
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
+        plan.policies = crate::policies::random(rng);
         plan
     }
 }
