@@ -2,34 +2,38 @@
 //! expected.
 
 use super::section::{Found, Section, Source, shorten};
-use super::{Address, Config, Name, Node, OnPeerLost, split_brain};
+use super::{
+    Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, handlers, split_brain,
+};
 use crate::error::{Error, Result};
 use crate::limits::{
     DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
+    RIDE_THROUGH_S_MAX,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// Keys of `[resource]`.
-const RESOURCE: [&str; 7] = [
+const RESOURCE: [&str; 9] = [
     "name",
     "dual-primary",
     "promote-at-start",
     "on-peer-lost",
+    "prefer",
+    "ride-through-s",
     "peer-timeout-ms",
     "disk-timeout-ms",
     "split-brain",
 ];
-/// Keys of `[resource]` that a later version will know.
-const RESOURCE_LATER: [&str; 2] = ["prefer", "ride-through-s"];
 /// Values of `on-peer-lost` that a later version will know.
-const ON_PEER_LOST_LATER: [&str; 4] = ["suspend", "prefer", "fence", "witness"];
+const ON_PEER_LOST_LATER: [&str; 1] = ["witness"];
 
 /// The file as it would have to be written to give every value.
 #[derive(Serialize)]
 pub(super) struct Effective<'a> {
     resource: Resource<'a>,
+    handlers: &'a Handlers,
     node: &'a [Node; 2],
 }
 
@@ -40,6 +44,9 @@ struct Resource<'a> {
     dual_primary: bool,
     promote_at_start: bool,
     on_peer_lost: OnPeerLost,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefer: Option<&'a Name>,
+    ride_through_s: u64,
     peer_timeout_ms: u64,
     disk_timeout_ms: u64,
     split_brain: split_brain::Effective,
@@ -53,10 +60,13 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 dual_primary: false,
                 promote_at_start: config.promote_at_start,
                 on_peer_lost: config.on_peer_lost,
+                prefer: config.prefer.as_ref(),
+                ride_through_s: config.ride_through_s,
                 peer_timeout_ms: config.peer_timeout_ms,
                 disk_timeout_ms: config.disk_timeout_ms,
                 split_brain: split_brain::Effective::of(&config.policies, &config.nodes),
             },
+            handlers: &config.handlers,
             node: &config.nodes,
         }
     }
@@ -79,7 +89,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
     let root = Section::new(source, "the file", document.get_ref(), 0..0);
-    root.only(&["resource", "node"])?;
+    root.only(&["resource", "handlers", "node"])?;
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
@@ -87,6 +97,8 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     check_available(source, &resource)?;
     resource.only(&RESOURCE)?;
     let name = resource_name(source, &resource, expected)?;
+    let commands = root.table("handlers", "[handlers]")?;
+    let commands = commands.map(|section| handlers::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
     let mut config = Config::default_for(name, nodes);
     if let Some(found) = resource.boolean("promote-at-start")? {
@@ -102,21 +114,58 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     {
         config.disk_timeout_ms = ms;
     }
-    if let Some(found) = resource.string("on-peer-lost", "\"continue\"")? {
-        config.on_peer_lost = on_peer_lost(source, &found)?;
+    if let Some(seconds) = resource.integer("ride-through-s", 0..RIDE_THROUGH_S_MAX + 1)? {
+        config.ride_through_s = seconds;
     }
+    if let Some(commands) = commands {
+        config.handlers = commands;
+    }
+    let lost = resource.string("on-peer-lost", "\"continue\"")?;
+    if let Some(found) = &lost {
+        config.on_peer_lost = on_peer_lost(source, found)?;
+        let command = config.handlers.command(HandlerKind::FencePeer);
+        if config.on_peer_lost == OnPeerLost::Fence && command.is_none() {
+            let wrong =
+                "on-peer-lost = \"fence\" needs a command: expected `fence-peer` in [handlers]";
+            return Err(source.error(&found.span, wrong));
+        }
+    }
+    config.prefer = prefer(source, &resource, lost.as_ref(), &config)?;
     config.policies = split_brain::parse(source, &resource, &config.nodes)?;
     Ok(config)
 }
 
-/// Says of keys that belong to later versions that they do.
-fn check_available(source: Source<'_>, resource: &Section<'_>) -> Result<()> {
-    for key in RESOURCE_LATER {
-        if let Some((_, span)) = resource.get(key) {
-            let expected = "expected a file without it";
-            return Err(source.unavailable(&span, &format!("`{key}`"), expected));
+/// The node that goes on: there is one exactly if `on-peer-lost` asks for it.
+fn prefer(
+    source: Source<'_>,
+    resource: &Section<'_>,
+    lost: Option<&Found<&str>>,
+    config: &Config,
+) -> Result<Option<Name>> {
+    let [first, second] = config.nodes.each_ref().map(|node| node.name.as_str());
+    let wanted = config.on_peer_lost == OnPeerLost::Prefer;
+    match (resource.string("prefer", "\"docker1\"")?, lost) {
+        (Some(found), _) if !wanted => {
+            let wrong = "`prefer` needs on-peer-lost = \"prefer\": expected both lines, or neither";
+            Err(source.error(&found.span, wrong))
         }
+        (Some(found), _) if found.value != first && found.value != second => {
+            let value = shorten(found.value);
+            let wrong = format!("prefer = \"{value}\": expected \"{first}\" or \"{second}\"");
+            Err(source.error(&found.span, wrong))
+        }
+        (Some(found), _) => Ok(Some(name(source, &found)?)),
+        (None, Some(lost)) if wanted => {
+            let wrong =
+                format!("on-peer-lost = \"prefer\" needs a node: expected prefer = \"{first}\"");
+            Err(source.error(&lost.span, wrong))
+        }
+        (None, _) => Ok(None),
     }
+}
+
+/// Says of what belongs to later versions that it does.
+fn check_available(source: Source<'_>, resource: &Section<'_>) -> Result<()> {
     match resource.boolean("dual-primary")? {
         Some(found) if found.value => Err(source.unavailable(
             &found.span,
@@ -153,15 +202,20 @@ fn name(source: Source<'_>, found: &Found<&str>) -> Result<Name> {
 }
 
 fn on_peer_lost(source: Source<'_>, found: &Found<&str>) -> Result<OnPeerLost> {
+    const EXPECTED: &str = "expected \"continue\", \"suspend\", \"prefer\" or \"fence\"";
     let value = found.value;
-    if value == "continue" {
-        return Ok(OnPeerLost::Continue);
+    match value {
+        "continue" => return Ok(OnPeerLost::Continue),
+        "suspend" => return Ok(OnPeerLost::Suspend),
+        "prefer" => return Ok(OnPeerLost::Prefer),
+        "fence" => return Ok(OnPeerLost::Fence),
+        _ => {}
     }
     if ON_PEER_LOST_LATER.contains(&value) {
         let wrong = format!("on-peer-lost = \"{value}\"");
-        return Err(source.unavailable(&found.span, &wrong, "expected \"continue\""));
+        return Err(source.unavailable(&found.span, &wrong, EXPECTED));
     }
-    let wrong = format!("on-peer-lost = \"{}\": expected \"continue\"", shorten(value));
+    let wrong = format!("on-peer-lost = \"{}\": {EXPECTED}", shorten(value));
     Err(source.error(&found.span, wrong))
 }
 

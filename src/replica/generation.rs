@@ -37,12 +37,14 @@
 //!     |                                                           | same base, else full
 //! ```
 //!
-//! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is a target only where
-//! an operator has ordered that (`rr-conflict`). Rule 23 goes before the policies: it is the later order. A side was
-//! rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then neither equal
-//! generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal generations" alone:
-//! equal ids with bits set still resync those bits. Rule 23 may use the bitmaps if the bases are equal: each lists what differs from the one state that both once had, so where neither has a bit, both still have
-//! that. Where ancestry decides, nothing is discarded that it would keep.
+//! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is a target only
+//! where an operator has ordered that (`rr-conflict`). Rule 23 goes before the policies: it is the later order.
+//!
+//! A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then neither
+//! equal generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal generations"
+//! alone: equal ids with bits set still resync those bits. Rule 23 may use the bitmaps if the bases are equal: each
+//! lists what differs from the one state that both once had, so where neither has a bit, both still have that. Where
+//! ancestry decides, nothing is discarded that it would keep.
 
 use crate::meta::superblock::{GenerationId, NodeId};
 use crate::replica::split_brain::{Decision, Party, decide};

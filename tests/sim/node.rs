@@ -16,8 +16,8 @@ use rblk::meta::layout::Layout;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
-    OpId, Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FenceId, FrontId, FrontOp, Input,
+    Notice, OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -25,6 +25,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The generation that two disks declared equal begin with.
 pub(crate) const FIRST_GENERATION: GenerationId = GenerationId(0x1111_1111 << 96 | 1);
+
+/// The longest that the answer to a question before a resync takes.
+const CONSENT_US: u64 = 3_000_000;
 
 /// A fact on its way to a core.
 pub(crate) enum Fact {
@@ -35,6 +38,8 @@ pub(crate) enum Fact {
     Disconnected { conn: u64 },
     Received { conn: u64, message: Message, content: Content },
     Command { id: CommandId, command: Command },
+    Consent { yes: bool },
+    Fenced { id: FenceId, confirmed: bool },
     Timeout,
 }
 
@@ -59,7 +64,10 @@ impl Fact {
                 Source::Network
             }
             Fact::Timeout => Source::Clock,
-            Fact::Request { .. } | Fact::Command { .. } => Source::Client,
+            Fact::Request { .. }
+            | Fact::Command { .. }
+            | Fact::Consent { .. }
+            | Fact::Fenced { .. } => Source::Client,
         }
     }
 }
@@ -98,6 +106,12 @@ pub(crate) struct Node {
     pub(crate) delay_next: Option<u64>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
+    /// How often it asked whether its data may be overwritten; in all lives.
+    pub(crate) asked: u32,
+    /// What is answered.
+    pub(crate) vetoes: bool,
+    /// It has a reason to go on alone, whatever the configuration says.
+    pub(crate) excused: bool,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -152,6 +166,9 @@ impl Node {
             hang_next: false,
             delay_next: None,
             harmed: false,
+            asked: 0,
+            vetoes: false,
+            excused: false,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -163,6 +180,9 @@ impl Node {
                 disk_timeout_ms: plan.disk_timeout_ms,
                 al_slots: plan.al_slots,
                 policies: plan.policies(),
+                ask_consent: plan.consent,
+                on_peer_lost: plan.on_peer_lost.of(id),
+                ride_through_ms: plan.ride_through_ms,
             },
         }
     }
@@ -291,6 +311,7 @@ impl World {
         let entropy = u128::from(self.rng.next()) << 64 | u128::from(self.rng.next());
         let now = Tick(self.now);
         let target = &mut self.nodes[node];
+        target.excused = false;
         let meta = &mut target.disk.meta;
         let owner = meta.superblock.owner();
         let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
@@ -306,6 +327,7 @@ impl World {
             block_bytes: 512,
             discard: true,
             entropy,
+            unix_ms: 1_700_000_000_000,
             settings: target.settings,
         };
         let mut replica = Box::new(Replica::new(&start));
@@ -345,9 +367,13 @@ impl World {
     pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
         let text = if self.trace.on { describe(&fact) } else { String::new() };
         let now = Tick(self.now);
+        let before = self.record_of_waiter(node);
+        self.oracle_excuse(node, &fact);
         match fact {
             Fact::Connected { conn } => self.hears_begin(node, conn),
             Fact::Disconnected { conn } => self.hears_end(node, conn),
+            // When it hears of it, not before: a driver that runs dials whenever its core wants to.
+            Fact::Consent { .. } => self.dial_soon(),
             _ => {}
         }
         let target = &mut self.nodes[node];
@@ -369,9 +395,14 @@ impl World {
                 replica.handle(now, Input::Received { conn, message, buf, payload });
             }
             Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
+            Fact::Consent { yes } => replica.handle(now, Input::Consent { yes }),
+            Fact::Fenced { id, confirmed } => {
+                replica.handle(now, Input::Fenced { id, confirmed });
+            }
             Fact::Timeout => replica.handle(now, Input::Timeout),
         }
         target.replica = Some(replica);
+        self.oracle_authority(node, before);
         self.drain(node);
         self.note(Some(node), || text);
     }
@@ -450,7 +481,9 @@ impl World {
                     assert!(!twice, "oracle buffers: an operation's buffer is released twice");
                 }
             }
+            Action::AskConsent => self.consent_asked(node),
             Action::Reply { id, result } => self.replied(node, id, result),
+            Action::Fence { id } => self.fence_asked(node, id),
             Action::Notify(notice) => {
                 // What is on its way while a disk fails comes out of turn.
                 let lawful = self.oracle.stranger || self.disk_failed;
@@ -461,6 +494,27 @@ impl World {
                 }
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
+        }
+    }
+
+    /// The operator's command takes its time.
+    fn consent_asked(&mut self, node: usize) {
+        let target = &mut self.nodes[node];
+        assert!(target.settings.ask_consent, "oracle consent: nobody wants to be asked");
+        let sb = &target.disk.meta.superblock;
+        assert!(sb.consistent, "oracle consent: asked when the data is no more");
+        target.asked += 1;
+        let life = target.life;
+        let delay = self.rng.between(1, CONSENT_US);
+        self.after(delay, Event::Consent { node, life });
+        self.sums.count("questions before a resync");
+    }
+
+    pub(crate) fn consent(&mut self, node: usize, life: u32) {
+        if self.nodes[node].life == life {
+            let no = !self.healing && !self.operator.idle && self.rng.chance(25);
+            let yes = !no && !self.nodes[node].vetoes;
+            self.tell(node, Fact::Consent { yes });
         }
     }
 
@@ -660,6 +714,8 @@ fn describe(fact: &Fact) -> String {
         Fact::Disconnected { conn } => format!("Disconnected {conn}"),
         Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
         Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
+        Fact::Consent { yes } => format!("Consent {yes}"),
+        Fact::Fenced { id, confirmed } => format!("Fenced {} {confirmed}", id.0),
         Fact::Timeout => "Timeout".to_string(),
     }
 }

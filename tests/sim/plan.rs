@@ -4,6 +4,7 @@
 //! A plan is a value: it can be written down, and made smaller (`shrink.rs`). What it leaves to chance (latencies, the
 //! clients' requests, what survives a power cut) comes from the seed that goes with it.
 
+use crate::authority::WhenLost;
 use crate::fate::{Groups, Strike};
 use crate::rng::Rng;
 use rblk::limits::EXTENT_BLOCKS;
@@ -48,8 +49,12 @@ pub(crate) struct Plan {
     pub(crate) force: bool,
     /// What both nodes do after a split brain: one digit for each of the four policies, see `policies.rs`.
     pub(crate) policies: [usize; 4],
+    /// The nodes ask before a resync overwrites consistent data. Mostly the answer is yes.
+    pub(crate) consent: bool,
     /// The faults are over.
     pub(crate) until: u64,
+    pub(crate) on_peer_lost: WhenLost,
+    pub(crate) ride_through_ms: u64,
     pub(crate) strikes: Vec<Strike>,
 }
 
@@ -80,7 +85,10 @@ impl Default for Plan {
             nonsense: false,
             force: false,
             policies: crate::policies::DEFAULT,
+            consent: false,
             until: 0,
+            on_peer_lost: WhenLost::Continue,
+            ride_through_ms: 0,
             strikes: Vec::new(),
         }
     }
@@ -122,11 +130,20 @@ impl Plan {
             nonsense: rng.chance(30),
             force: rng.chance(30),
             policies: crate::policies::DEFAULT,
+            consent: false,
             until: rng.between(10, 60) * 1_000_000,
+            on_peer_lost: match rng.below(8) {
+                0 => WhenLost::Suspend,
+                1 => WhenLost::Prefer(rng.below(2) as usize),
+                2 | 3 => WhenLost::Fence,
+                _ => WhenLost::Continue,
+            },
+            ride_through_ms: rng.pick(&[0, 0, 0, 1_000, 10_000]),
             strikes: Vec::new(),
         };
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
         plan.policies = crate::policies::random(rng);
+        plan.consent = rng.chance(20); // last: other seeds stay what they were
         plan
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The node that was made Primary beside a Primary (the victim) has registers of its own from then on: a fork. Its
 //! clients' writes are known there, and those of the other node in the registers proper. Whoever becomes the target,
-//! the oracle decides by what the two have said of themselves whether the policies order that; then the registers of the
-//! loser are dropped, and with them exactly what its clients were told is done.
+//! the oracle decides by what the two have said of themselves whether the policies order that; then the registers of
+//! the loser are dropped, and with them exactly what its clients were told is done.
 
 use crate::register::Register;
 use crate::rng::Rng;
