@@ -337,9 +337,10 @@ impl World {
     /// The node dies: nobody will hear what became of its clients' requests.
     pub(crate) fn client_lost(&mut self, node: usize) {
         let step = self.step;
-        let lost = self.client.scribbles.extract_if(.., |_, (at, _)| *at == node);
-        let lost: Vec<u32> = lost.map(|(id, _)| id).collect();
+        let of_node = self.client.scribbles.iter().filter(|(_, (at, _))| *at == node);
+        let lost: Vec<u32> = of_node.map(|(id, _)| *id).collect();
         for id in lost {
+            self.client.scribbles.remove(&id);
             for register in self.scribbled().into_iter().flatten() {
                 register.scribbled(id, false, step);
             }
