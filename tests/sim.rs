@@ -48,6 +48,8 @@ mod oracle;
 mod orders;
 #[path = "sim/plan.rs"]
 mod plan;
+#[path = "sim/policies.rs"]
+mod policies;
 #[path = "sim/register.rs"]
 mod register;
 #[path = "sim/rng.rs"]

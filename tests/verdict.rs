@@ -1,8 +1,12 @@
-//! Replays `vectors/verdict.txt`: what two nodes say of themselves, and what both must make of it.
+//! Replays `vectors/verdict.txt`: what two nodes say of themselves, and what both must make of it; and
+//! `vectors/split_brain.txt`: whose changes are lost, by policy.
 
 use rblk::meta::superblock::{GenerationId, History, NodeId};
 use rblk::replica::generation::{Side, Verdict, verdict};
+use rblk::replica::split_brain::{Decision, Party, decide};
 use rblk::wire::message::{DiskState, Role, State};
+use rblk::wire::policy::{After0pri, After1pri, After2pri, Policies, RrConflict};
+use std::collections::BTreeMap;
 
 /// A case of the file.
 #[derive(Default)]
@@ -20,6 +24,11 @@ fn generation(text: &str) -> GenerationId {
     GenerationId(number(text).into())
 }
 
+fn choice<T: Copy>(all: &[T], word: fn(T) -> &'static str, wanted: &str) -> T {
+    let found = all.iter().find(|value| word(**value) == wanted);
+    *found.unwrap_or_else(|| panic!("{wanted} is no policy"))
+}
+
 fn state(text: &str) -> State {
     let mut state = State {
         current: None,
@@ -32,6 +41,8 @@ fn state(text: &str) -> State {
         survivor: false,
         peer_outdated: false,
         discard_my_data: false,
+        parted_primary: false,
+        policies: Policies::default(),
         mark: 5,
         peer_mark: 5,
     };
@@ -55,6 +66,19 @@ fn state(text: &str) -> State {
             ("survivor", _) => state.survivor = true,
             ("peer-outdated", _) => state.peer_outdated = true,
             ("discard", _) => state.discard_my_data = true,
+            ("parted-primary", _) => state.parted_primary = true,
+            ("after-0pri", word) => {
+                state.policies.after_0pri = choice(After0pri::ALL, After0pri::word, word);
+            }
+            ("after-1pri", word) => {
+                state.policies.after_1pri = choice(After1pri::ALL, After1pri::word, word);
+            }
+            ("after-2pri", word) => {
+                state.policies.after_2pri = choice(After2pri::ALL, After2pri::word, word);
+            }
+            ("rr-conflict", word) => {
+                state.policies.rr_conflict = choice(RrConflict::ALL, RrConflict::word, word);
+            }
             _ => panic!("{word} is no word"),
         }
     }
@@ -93,6 +117,10 @@ fn told(found: Verdict) -> String {
         Verdict::Source { full } => direction("source", full),
         Verdict::Target { full } => direction("target", full),
         Verdict::Refuse(reason) => format!("refuse {reason:?}"),
+        Verdict::StepDown { me, void } => {
+            let who = if me { "this node" } else { "the peer" };
+            format!("{who} steps down{}", if void { ", void" } else { "" })
+        }
     }
 }
 
@@ -100,6 +128,8 @@ fn mirrored(told: &str) -> String {
     match told.split_once(' ') {
         Some(("source", rest)) => format!("target {rest}"),
         Some(("target", rest)) => format!("source {rest}"),
+        Some(("this", rest)) => format!("the {}", rest.replace("node", "peer")),
+        Some(("the", rest)) => format!("this {}", rest.replace("peer", "node")),
         _ => told.to_owned(),
     }
 }
@@ -130,4 +160,82 @@ fn no_case_is_missing() {
         let name = format!("G{number:02} ");
         assert!(titles.iter().any(|title| title.starts_with(&name)), "{name}is not there");
     }
+}
+
+/// The number of blocks that each node has changed, by column.
+const CHANGES: [[u64; 2]; 6] = [[0, 0], [0, 5], [5, 0], [5, 7], [7, 5], [5, 5]];
+/// Who was Primary when the two parted.
+const PARTED: [&str; 4] = ["ss", "sP", "Ps", "PP"];
+
+fn name_0pri(policy: After0pri) -> String {
+    match policy {
+        After0pri::DiscardFirstNode => "discard-node-0".to_owned(),
+        After0pri::DiscardSecondNode => "discard-node-1".to_owned(),
+        _ => policy.word().to_owned(),
+    }
+}
+
+/// By the number of Primaries, the policy and the third column.
+type Table = BTreeMap<(String, String, String), Vec<String>>;
+
+fn table() -> Table {
+    let text = include_str!("vectors/split_brain.txt");
+    let mut table = Table::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let [primaries, policy, third, cells @ ..] = &words[..] else { panic!("{line}") };
+        let key = (primaries.clone(), policy.clone(), third.clone());
+        assert!(table.insert(key, cells.to_vec()).is_none(), "twice: {line}");
+    }
+    table
+}
+
+fn cell(decision: Decision) -> String {
+    match decision {
+        Decision::Nobody => "-".to_owned(),
+        Decision::Discard(node) => node.to_string(),
+        Decision::StepDown(node) => format!("{node}!"),
+    }
+}
+
+/// Every combination of policies, changes, roles then and roles now, against the table.
+#[test]
+fn every_split_brain_ends_as_the_table_says() {
+    let table = table();
+    let row = |primaries: &str, policy: &str, third: &str| {
+        let key = (primaries.to_owned(), policy.to_owned(), third.to_owned());
+        table.get(&key).unwrap_or_else(|| panic!("no row {key:?}")).clone()
+    };
+    let mut looked = 0;
+    for after_0pri in After0pri::ALL.iter().copied() {
+        for (parted, column) in PARTED.iter().flat_map(|parted| (0..6).map(move |at| (parted, at)))
+        {
+            let without = row("0", &name_0pri(after_0pri), parted)[column].clone();
+            let by_0pri = ["-", "0", "1"].iter().position(|word| *word == without).expect("a word");
+            let mut check = |primary: [bool; 2], policies: Policies, expected: &str| {
+                let party = |node: usize| Party {
+                    primary: primary[node],
+                    parted_primary: parted.as_bytes()[node] == b'P',
+                    changes: CHANGES[column][node],
+                };
+                let found = cell(decide(&policies, [party(0), party(1)]));
+                let of = format!("{policies:?}, parted {parted}, {:?}", CHANGES[column]);
+                assert_eq!(found, expected, "{of}, Primary {primary:?}");
+                looked += 1;
+            };
+            let base = Policies { after_0pri, ..Policies::default() };
+            check([false, false], base, &without);
+            for after_1pri in After1pri::ALL.iter().copied() {
+                for node in [0, 1] {
+                    let expected = &row("1", after_1pri.word(), &node.to_string())[by_0pri];
+                    check([node == 0, node == 1], Policies { after_1pri, ..base }, expected);
+                }
+            }
+            for after_2pri in After2pri::ALL.iter().copied() {
+                let expected = &row("2", after_2pri.word(), "01")[by_0pri];
+                check([true, true], Policies { after_2pri, ..base }, expected);
+            }
+        }
+    }
+    assert_eq!(looked, 7 * 4 * 6 * (1 + 5 * 2 + 3));
 }

@@ -545,6 +545,12 @@ impl Replica {
                 }
                 self.refuse(reason);
             }
+            Verdict::StepDown { me, void } => {
+                if me {
+                    self.must_step_down(void);
+                }
+                self.refuse(Refusal::PrimaryMustStepDown);
+            }
             Verdict::Target { .. } if self.needs_consent(found) => self.ask_consent(),
             Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
             Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
@@ -579,7 +585,8 @@ impl Replica {
                 self.flush_for_start();
             }
             Verdict::Target { .. } => self.become_target(&peer),
-            Verdict::Fresh | Verdict::OneDisk | Verdict::Refuse(_) => {}
+            Verdict::Fresh | Verdict::OneDisk => {}
+            Verdict::Refuse(_) | Verdict::StepDown { .. } => {}
         }
         let after = if self.sb == before || !self.has_disk() {
             self.sb_durable_with
@@ -619,7 +626,9 @@ impl Replica {
                 self.link.peer_disk = DiskState::UpToDate;
                 self.resync_begins(false);
             }
-            Verdict::Refuse(_) => unreachable!("a refused connection does not come up"),
+            Verdict::Refuse(_) | Verdict::StepDown { .. } => {
+                unreachable!("a refused connection does not come up")
+            }
         }
         self.separation.ends();
         self.role_change_found_peer();
@@ -657,7 +666,8 @@ impl Replica {
         self.link.last_refusal = Some((by_peer, reason));
         self.notify(Notice::Refused { by_peer, reason });
         // Said by our peer, not by a stranger at its address.
-        if needs_operator(reason) && self.link.peer_hello.is_some() {
+        let policies = &self.settings.policies;
+        if needs_operator(reason, policies) && self.link.peer_hello.is_some() {
             self.stand_alone(StandAlone::Refused(reason));
         }
         if let Some(conn) = self.link.conn {

@@ -343,6 +343,7 @@ impl Replica {
 
     fn sunk(&mut self) {
         self.role = Role::Secondary;
+        self.orders.stepped_down();
         if self.link.is_greeting() {
             self.drop_link("this node became Secondary during the greeting");
         }

@@ -6,12 +6,12 @@
 
 use crate::node::Node;
 use crate::world::World;
-use rblk::replica::authority::OnPeerLost;
 use rblk::limits::{
     AL_SLOTS, DISK_OPERATIONS_MAX, FRONT_REQUESTS_MAX, META_BUFFERS_MAX, META_STEPS_MAX,
     OPERATIONS_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS, REQUESTS_MAX,
     RESYNC_JOBS_MAX, RESYNC_UNSTABLE_SPANS_MAX,
 };
+use rblk::replica::authority::OnPeerLost;
 use rblk::replica::census::{Census, Credits};
 use rblk::wire::message::DiskState;
 

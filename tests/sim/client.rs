@@ -70,6 +70,13 @@ impl Client {
         }
     }
 
+    /// Writes of clients at `node` without an answer.
+    pub(crate) fn writes_at(&self, node: usize) -> Vec<(u32, FrontOp)> {
+        let at_node = |pending: &&Pending| pending.node == node && pending.write > 0;
+        let pending = self.pending.iter().flatten().filter(at_node);
+        pending.map(|pending| (pending.write, pending.op)).collect()
+    }
+
     /// All requests were made.
     pub(crate) fn is_done(&self) -> bool {
         self.left == 0
@@ -218,6 +225,10 @@ impl World {
         let span = Span::new(block * BLOCK_SECTORS, BLOCK_SECTORS as u32).expect("a valid span");
         let buf = self.nodes[node].take_buffer(vec![NOISE | id; BLOCK_SECTORS as usize]);
         self.client.scribbles.insert(id, (node, buf));
+        let step = self.step;
+        if let [Some(fork), _] = self.scribbled() {
+            fork.invoke(span, id, NOISE | id, step);
+        }
         self.sums.count("scribbles");
         let op = FrontOp::Write { span, buf, fua: false };
         self.tell(node, Fact::Request { id: FrontId(id), op });
@@ -320,6 +331,10 @@ impl World {
         if let Some((at, buf)) = self.client.scribbles.remove(&id.0) {
             assert!(at == node, "oracle client: answered by another node");
             self.nodes[node].give_back(buf);
+            let (step, done) = (self.step, result == FrontResult::Done);
+            for register in self.scribbled().into_iter().flatten() {
+                register.scribbled(id.0, done, step);
+            }
             return;
         }
         if let Some(buf) = self.client.strays.remove(&id.0) {
@@ -350,6 +365,7 @@ impl World {
         assert!(!ok || recorded, "oracle role: node {node} answers, and is not Primary on record");
         let (oldest, step) = (self.client.oldest(), self.step);
         match pending.op {
+            FrontOp::Read { .. } if ok && pending.invoked <= self.oracle.ways.chosen_at => {}
             FrontOp::Read { span, buf } if ok => {
                 let data = self.nodes[node].buffer(buf).to_vec();
                 self.register.read(span, &data, pending.invoked, step, oldest);
@@ -376,7 +392,15 @@ impl World {
 
     /// The node dies: nobody will hear what became of its clients' requests.
     pub(crate) fn client_lost(&mut self, node: usize) {
-        self.client.scribbles.retain(|_, (at, _)| *at != node);
+        let step = self.step;
+        let of_node = self.client.scribbles.iter().filter(|(_, (at, _))| *at == node);
+        let lost: Vec<u32> = of_node.map(|(id, _)| *id).collect();
+        for id in lost {
+            self.client.scribbles.remove(&id);
+            for register in self.scribbled().into_iter().flatten() {
+                register.scribbled(id, false, step);
+            }
+        }
         for slot in 0..self.client.pending.len() {
             let Some(pending) = self.client.pending[slot] else { continue };
             if pending.node != node {

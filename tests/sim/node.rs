@@ -148,6 +148,7 @@ impl Node {
             peer_outdated: false,
             primary: false,
             crashed: false,
+            parted_primary: false,
             instance: 0,
             mark: 0,
             peer_mark: 0,
@@ -184,6 +185,7 @@ impl Node {
                 peer_timeout_ms: plan.peer_timeout_ms,
                 disk_timeout_ms: plan.disk_timeout_ms,
                 al_slots: plan.al_slots,
+                policies: plan.policies(),
                 ask_consent: plan.consent,
                 on_peer_lost: plan.on_peer_lost.of(id),
                 ride_through_ms: plan.ride_through_ms,
@@ -500,6 +502,9 @@ impl World {
                 let lawful = self.oracle.stranger || self.disk_failed;
                 let rude = matches!(notice, Notice::PeerBroken(_)) && !lawful;
                 assert!(!rude, "oracle manners: {node} says {notice:?}");
+                if notice == Notice::MustStepDown {
+                    self.operator.must_step_down = Some(node);
+                }
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
         }

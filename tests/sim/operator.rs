@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::replica::event::{Command, CommandError, CommandId};
 use rblk::replica::{Connection, Replication};
-use rblk::wire::message::{DiskState, Role};
+use rblk::wire::message::{DiskState, Refusal, Role};
 
 /// A command without an answer yet.
 #[derive(Clone, Copy)]
@@ -26,6 +26,10 @@ pub(crate) struct Operator {
     pub(crate) prefer: usize,
     /// Until then he would make a second Primary, if he could.
     pub(crate) folly_until: u64,
+    /// By a policy this Primary must step down.
+    pub(crate) must_step_down: Option<usize>,
+    /// Until then nobody is promoted: they shall meet first.
+    stepped_down_until: u64,
     /// An older copy of each disk.
     images: [Option<Image>; 2],
     pub(crate) healing_since: u64,
@@ -46,6 +50,8 @@ impl Operator {
             asked: None,
             prefer: 0,
             folly_until: 0,
+            must_step_down: None,
+            stepped_down_until: 0,
             images: [None, None],
             healing_since: 0,
             idle: false,
@@ -75,7 +81,15 @@ impl World {
         if self.operator.asked.is_some() || self.operator.idle {
             return;
         }
-        if let Some(victim) = self.oracle.victim.filter(|victim| self.is_primary(*victim)) {
+        let told = self.operator.must_step_down.take();
+        if let Some(node) = told.filter(|node| self.is_primary(*node)) {
+            self.sums.count("Primaries that stepped down");
+            self.operator.stepped_down_until = self.now + 3_000_000;
+            self.command(node, Command::Demote);
+        } else if let Some(node) = self.stands_in_the_way() {
+            self.operator.stepped_down_until = self.now + 3_000_000;
+            self.command(node, Command::Demote);
+        } else if let Some(victim) = self.oracle.victim.filter(|victim| self.is_primary(*victim)) {
             self.folly(victim);
         } else if self.is_primary(0) && self.is_primary(1) {
             let stale = if self.serves(0) { 1 } else { 0 };
@@ -85,9 +99,19 @@ impl World {
         } else if self.connect_again() {
         } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
-        } else if self.primary().is_none() {
+        } else if self.primary().is_none() && self.now >= self.operator.stepped_down_until {
             self.want_primary();
         }
+    }
+
+    /// The Primary that is behind, and that nobody may overwrite: when all else is over, it is taken out of the way.
+    fn stands_in_the_way(&self) -> Option<usize> {
+        let refused = |node: &usize| {
+            let state = self.nodes[*node].snapshot();
+            let reason = state.and_then(|state| state.refusal).map(|(_, reason)| reason);
+            matches!(reason, Some(Refusal::PrimaryWouldBeTarget | Refusal::TwoPrimaries))
+        };
+        [0, 1].into_iter().find(|node| self.healing && self.is_primary(*node) && refused(node))
     }
 
     /// A node that lost its disk, or waits for it for ever, starts anew.

@@ -20,6 +20,7 @@
 
 use crate::geometry::Geometry;
 use crate::node::{FIRST_GENERATION, Fact, Node};
+use crate::policies::Ways;
 use crate::world::World;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::meta::superblock::GenerationId;
@@ -67,6 +68,8 @@ pub(crate) struct Oracle {
     /// This node was made Primary beside a Primary: it goes its own way from the next durable generation on, and an
     /// operator has decided already that this way will be lost.
     pub(crate) victim: Option<usize>,
+    /// The victim's way and the other's, until one is chosen.
+    pub(crate) ways: Ways,
     /// Set by scenarios that split the lineage on purpose.
     pub(crate) split: bool,
     /// Set by scenarios whose peer is made by hand and breaks the rules on purpose.
@@ -94,8 +97,24 @@ impl Oracle {
             restored: [None; 2],
             restored_at: [0; 2],
             victim: None,
+            ways: Ways::default(),
             split: false,
             stranger: false,
+        }
+    }
+
+    /// Of two ways the victim's was chosen: `loser` is void, and the other went on lawfully.
+    pub(crate) fn choose_way(
+        &mut self,
+        loser: usize,
+        base: Option<GenerationId>,
+        new: GenerationId,
+    ) {
+        self.void = [loser == 0, loser == 1];
+        self.victim = None;
+        self.fragile = None;
+        if let Some(base) = base {
+            self.solo.insert(base.0, new.0);
         }
     }
 
@@ -285,8 +304,11 @@ impl World {
         let went_its_own_way = self.oracle.victim == Some(node) && sb.consistent && was_consistent;
         if sb.current.is_none() || went_its_own_way {
             self.declare_void(node, sb.current.is_none());
+            if went_its_own_way {
+                self.begin_fork(node);
+            }
         }
-        let sb = &self.nodes[node].disk.meta.superblock;
+        let sb = self.nodes[node].disk.meta.superblock;
         let Some(new) = sb.current else { return };
         if sb.current != old && !self.oracle.parents.contains_key(&new.0) {
             self.oracle.parents.insert(new.0, old.map(|old| old.0));
@@ -295,6 +317,10 @@ impl World {
         if sb.consistent && !was_consistent {
             self.oracle.void[node] = false;
             self.oracle.victim = self.oracle.victim.filter(|victim| *victim != node);
+            self.end_fork();
+        }
+        if !sb.consistent {
+            self.way_may_be_chosen(node, new);
         }
         let sb = &self.nodes[node].disk.meta.superblock;
         let becomes_target = was_consistent && !sb.consistent;
@@ -330,7 +356,10 @@ impl World {
     }
 
     /// What a message says of its sender's metadata is on disk.
-    pub(crate) fn oracle_send(&self, node: usize, message: &Message) {
+    pub(crate) fn oracle_send(&mut self, node: usize, message: &Message) {
+        if let Message::State(state) = message {
+            self.remember_said(node, state);
+        }
         let sender = &self.nodes[node];
         let sb = &sender.disk.meta.superblock;
         let true_ = match message {
@@ -365,6 +394,9 @@ impl World {
     /// A node is about to die. Decides whether acknowledged, unflushed data may be lost with it.
     pub(crate) fn oracle_before_crash(&mut self, node: usize, power: bool) {
         let other = 1 - node;
+        if power && self.oracle.victim == Some(node) {
+            self.fork_loses_caches();
+        }
         if power {
             self.oracle.powerless_at[node] = self.step;
             match self.truth_without(node) {
