@@ -155,9 +155,9 @@ impl World {
         let mut suspects = std::mem::take(&mut self.oracle.suspects);
         suspects.retain(|block| self.oracle.compared[*block as usize] != Compared::Same);
         for node in [0, 1] {
-            let alive = self.nodes[node].is_running();
-            let meets = alive && self.nodes[node].seen.1 == Connection::Connected;
-            let takes_part = meets && self.nodes[node].has_disk();
+            // One that has given up its disk uses nothing of what was put back.
+            let alive = self.nodes[node].has_disk();
+            let takes_part = alive && self.nodes[node].seen.1 == Connection::Connected;
             let unnoticed = self.oracle.restored[node].is_some();
             assert!(!(takes_part && unnoticed), "oracle restored: node {node} takes part");
         }
