@@ -27,6 +27,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod error;
 pub mod front;
+pub mod handlers;
 pub mod import;
 pub mod io;
 pub mod limits;

@@ -154,6 +154,10 @@ pub const RECONNECT_MS: u64 = 500;
 /// Pause after a refusal (another volume, split brain), in milliseconds: it will not heal by itself, so do
 /// not fill the log.
 pub const REFUSED_RECONNECT_MS: u64 = 10_000;
+/// Whoever refused to fence the peer is asked again after this long, in milliseconds: the obstacle may be gone.
+pub const FENCE_AGAIN_MS: u64 = 30_000;
+/// Longest time to ride through a lost link, in seconds. Clients of a held volume wait that long.
+pub const RIDE_THROUGH_S_MAX: u64 = 3_600;
 /// Writes that both disks have accepted are made stable on both at the latest after this time without a
 /// flush of the client, in milliseconds. It bounds what a crash of the peer makes us copy.
 pub const IDLE_FLUSH_MS: u64 = 1_000;
@@ -170,6 +174,21 @@ pub const DATA_BYTES_MAX: u64 = 1 << 50;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a configuration file: far above any sensible one, so that a wrong path (a disk) is not read in.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a handler's command line: as long as a path can be.
+pub const HANDLER_COMMAND_BYTES_MAX: usize = 4096;
+/// A handler is ended after this long, in seconds: a mail or a snapshot takes far less.
+pub const HANDLER_TIMEOUT_S_DEFAULT: u64 = 60;
+/// Longest time that a handler may be given, in seconds: a fence or a resync waits for its end.
+pub const HANDLER_TIMEOUT_S_MAX: u64 = 3_600;
+/// A handler that is asked to end has this long before it is killed, in milliseconds: time to take a lock file away.
+pub const HANDLER_GRACE_MS: u64 = 2_000;
+/// Of what a handler prints, so many bytes go to the log: the reason why it failed fits.
+pub const HANDLER_OUTPUT_BYTES_MAX: usize = 4096;
+/// Bytes of a line between the daemon and the process that runs handlers: a command or an output, each byte of it
+/// escaped twice.
+pub const HANDLER_LINE_BYTES_MAX: usize = 128 << 10;
+/// A process that ran handlers and ended is started again after this long, in milliseconds.
+pub const HANDLER_RESTART_MS: u64 = 1_000;
 /// Bytes of the DRBD files that one `rblk import` reads, all together: far above any sensible configuration.
 pub const IMPORT_BYTES_MAX: u64 = 1 << 20;
 /// Files that one `rblk import` reads: a cluster with a file for each resource stays far below.
@@ -182,6 +201,10 @@ pub const IMPORT_NESTING_MAX: usize = 8;
 pub const IMPORT_WORDS_MAX: usize = 1 << 16;
 /// Bytes of a word: as long as a path can be, and longer than DRBD allows.
 pub const IMPORT_WORD_BYTES_MAX: usize = 4096;
+/// Changes of state that a daemon remembers for `rblk events`: a reader looks several times a second.
+pub const EVENTS_MAX: usize = 256;
+/// Changes of state in one answer: they fit into a line with room to spare.
+pub const EVENTS_AT_ONCE: usize = 64;
 /// Bytes of one line on the control socket, either way.
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.
@@ -210,4 +233,6 @@ const _: () = {
     assert!(PAGE_BLOCKS.is_multiple_of(64));
     assert!(IO_BYTES_MAX as u64 <= EXTENT_BYTES);
     assert!(NBD_REQUESTS_RESERVED >= 2);
+    assert!(8 * (HANDLER_COMMAND_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);
+    assert!(8 * (HANDLER_OUTPUT_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);
 };

@@ -1,14 +1,15 @@
 //! The `rblk` command as its users see it: the real binary, its exit codes, and what it says when
 //! something is wrong.
 
-use rblk::ctl::proto::{Reply, Request};
+use rblk::ctl::proto::{Event, Reply, Request};
 use rblk::ctl::server::{Handler, Server};
 use rblk::ctl::status::{
     Connection, ConnectionState, Device, DiskState, PeerDevice, ReplicationState, Resource, Role,
 };
 use rblk::error::{Error, Kind};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const GOOD: &str = r#"[resource]
@@ -54,11 +55,15 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn rblk(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rblk"));
         command.args(arguments).arg("--config").arg(self.path("swarm.toml"));
         command.arg("--run-dir").arg(self.path("run"));
-        command.output().expect("runs")
+        command
+    }
+
+    fn rblk(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("runs")
     }
 
     fn serve(&self) -> Server {
@@ -99,6 +104,14 @@ impl Handler for Fake {
                 let asked = self.asked.fetch_add(1, Ordering::SeqCst);
                 Reply::Status { status: Box::new(status(asked >= 2)) }
             }
+            Request::Events { after } => Reply::Events {
+                events: vec![Event {
+                    unix_ms: 1_790_000_000_000,
+                    line: if after.is_some() { "change 1" } else { "exists -" }.to_owned(),
+                }],
+                next: 1,
+                missed: 0,
+            },
             Request::Promote { force: true }
             | Request::Demote
             | Request::Detach
@@ -146,7 +159,7 @@ fn status(connected: bool) -> Resource {
 /// What is changed in the good file (first match), to what, the line to blame, and what must be said.
 const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
     ("[resource]", "[resource", 1, &["not TOML"]),
-    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, node"]),
+    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, handlers, node"]),
     ("[resource]\nname = \"swarm\"", "", 1, &["no [resource]", "expected"]),
     ("[resource]\nname = \"swarm\"", "resource = 1", 1, &["integer", "expected a table"]),
     ("name = \"swarm\"", "", 1, &["no `name`", "expected name = "]),
@@ -162,10 +175,20 @@ const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
     ("\n\n", "\ndisk-timeout-ms = 99999999999999999999\n", 3, &["expected a whole number"]),
     ("\n\n", "\npromote-at-start = \"yes\"\n", 3, &["string", "expected true or false"]),
     ("\n\n", "\non-peer-lost = \"give-up\"\n", 3, &["give-up", "expected \"continue\""]),
-    ("\n\n", "\non-peer-lost = \"fence\"\n", 3, &["not available in this version", "continue"]),
+    ("\n\n", "\non-peer-lost = \"fence\"\n", 3, &["needs a command", "`fence-peer` in [handlers]"]),
+    ("\n\n", "\non-peer-lost = \"witness\"\n", 3, &["not available in this version", "fence"]),
+    (
+        "[resource]",
+        "[handlers]\nsplit-brian = \"x\"\n[resource]",
+        2,
+        &["`split-brian` in [handlers]", "split-brain"],
+    ),
     ("\n\n", "\ndual-primary = true\n", 3, &["not available in this version"]),
     ("\n\n", "\ndual-primary = 1\n", 3, &["expected true or false"]),
-    ("\n\n", "\nride-through-s = 5\n", 3, &["not available in this version"]),
+    ("\n\n", "\nride-through-s = 3601\n", 3, &["`ride-through-s` is 3601", "from 0 to 3600"]),
+    ("\n\n", "\non-peer-lost = \"prefer\"\n", 3, &["needs a node", "prefer = \"docker1\""]),
+    ("\n\n", "\nprefer = \"docker1\"\n", 3, &["needs on-peer-lost = \"prefer\"", "both lines"]),
+    ("\n\n", "\nprefer = \"x\"\non-peer-lost = \"prefer\"\n", 3, &["prefer = \"x\"", "docker2"]),
     ("\n\n", "\n[resource.split-brain]\n", 3, &["`split-brain` is not available"]),
     ("[[node]]", "[node]", 9, &["not TOML", "duplicate key"]),
     ("\"docker1\"", "\"\"", 5, &["expected a name of 1 to 64"]),
@@ -258,6 +281,8 @@ fn every_verb_has_an_example_within_80_columns() {
         "invalidate",
         "status",
         "wait",
+        "explain",
+        "events",
         "config",
         "dump-meta",
         "import",
@@ -568,4 +593,33 @@ fn import_prints_toml_on_stdout_and_everything_else_on_stderr() {
         assert_fails(&output, 1, parts);
         assert_eq!(stdout(&output), "");
     }
+}
+
+#[test]
+fn events_are_told_as_they_come_until_nobody_reads() {
+    let place = Place::new(GOOD);
+    let _server = place.serve();
+    let output = place.rblk(&["events", "swarm", "--now", "--timestamps"]);
+    assert_done(&output);
+    assert_eq!(stdout(&output), "2026-09-21T14:13:20.000Z exists -\n");
+    let mut command = place.command(&["events", "swarm"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut line = || lines.next().expect("a line").expect("text");
+    assert_eq!([line(), line(), line()], ["exists -", "change 1", "change 1"]);
+    drop(lines);
+    assert!(child.wait().expect("it ends by itself").success());
+}
+
+#[test]
+fn an_explanation_can_be_read_by_programs() {
+    let place = Place::new(GOOD);
+    let _server = place.serve();
+    let output = place.rblk(&["explain", "swarm", "--json"]);
+    assert_done(&output);
+    let json: serde_json::Value = serde_json::from_str(stdout(&output)).expect("JSON");
+    assert_eq!(json["resource"], "swarm");
+    assert!(json["questions"].is_array() && json["commands"].is_array());
+    let output = place.rblk(&["explain", "swarm"]);
+    assert_eq!(stdout(&output), "swarm: nothing stands in the way.\n");
 }

@@ -12,6 +12,8 @@
 //! A seed that fails is shrunk, and prints the oracle, the smaller case and the end of its trace. The small worlds
 //! have variables of their own, see `sim/worlds/mod.rs`; `docs/testing.md` is the guide.
 
+#[path = "sim/authority.rs"]
+mod authority;
 #[path = "sim/bounds.rs"]
 mod bounds;
 #[path = "sim/case.rs"]
@@ -54,6 +56,8 @@ mod rng;
 mod run;
 #[path = "sim/scenarios.rs"]
 mod scenarios;
+#[path = "sim/scenarios_consent.rs"]
+mod scenarios_consent;
 #[path = "sim/scenarios_disks.rs"]
 mod scenarios_disks;
 #[path = "sim/scenarios_images.rs"]

@@ -32,9 +32,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("import", &["config"]),
     ("io", &["error", "wire", "meta", "replica::event"]),
     ("front", &["error", "io", "replica::event", "wire::message"]),
+    ("handlers", &["config", "error", "io"]),
     ("ctl", &["config", "error", "meta", "replica", "wire::message"]),
-    ("daemon", &["config", "ctl", "error", "front", "io", "meta", "replica", "sync", "wire"]),
-    ("cli", &["config", "ctl", "daemon", "error", "front", "import", "io", "meta"]),
+    (
+        "daemon",
+        &["config", "ctl", "error", "front", "handlers", "io", "meta", "replica", "sync", "wire"],
+    ),
+    ("cli", &["config", "ctl", "daemon", "error", "front", "handlers", "import", "io", "meta"]),
     ("main", &["cli", "error"]),
 ];
 

@@ -9,9 +9,15 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   [resource]
   name = \"swarm\"
   promote-at-start = false   # become Primary as soon as that is safe
-  on-peer-lost = \"continue\"  # a Primary goes on without its peer
+  on-peer-lost = \"continue\"  # a Primary goes on without its peer; or suspend, prefer, fence
+  # prefer = \"docker1\"       # with prefer: only this node goes on
+  # ride-through-s = 0         # seconds to wait for the peer before that
   peer-timeout-ms = 4000     # silence that makes the peer lost, 500 to 25000
   disk-timeout-ms = 30000    # silence that fails the disk, 1000 to 600000
+
+  [handlers]                 # commands at an event: docs/handlers.md
+  split-brain = \"/usr/local/sbin/mail-admin.sh\"
+  timeout-s = 60             # a command that takes longer is ended, 1 to 3600
 
   [[node]]
   name = \"docker1\"           # the host name

@@ -13,6 +13,8 @@ mod demote;
 mod detach;
 mod disconnect;
 mod dump_meta;
+mod events;
+mod explain;
 mod import;
 mod invalidate;
 mod progress;
@@ -79,11 +81,16 @@ enum Verb {
     Disconnect(disconnect::Disconnect),
     Invalidate(invalidate::Invalidate),
     Status(status::Status),
+    Explain(explain::Explain),
+    Events(events::Events),
     Wait(wait::Wait),
     Config(config::ShowConfig),
     DumpMeta(dump_meta::DumpMeta),
     Import(import::Import),
     Demo(demo::Demo),
+    /// Started by `attach`: runs its handlers
+    #[command(hide = true)]
+    HandlerRunner,
 }
 
 impl Place {
@@ -114,11 +121,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Disconnect(verb) => verb.run(place),
         Verb::Invalidate(verb) => verb.run(place),
         Verb::Status(verb) => verb.run(place),
+        Verb::Explain(verb) => verb.run(place),
+        Verb::Events(verb) => verb.run(place),
         Verb::Wait(verb) => verb.run(place),
         Verb::Config(verb) => verb.run(place),
         Verb::DumpMeta(verb) => verb.run(place),
         Verb::Import(verb) => verb.run(place),
         Verb::Demo(verb) => verb.run(),
+        Verb::HandlerRunner => crate::handlers::serve(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,7 +19,7 @@ const BAR_COLUMNS: usize = 30;
 pub(super) fn resource(resource: &Resource) -> String {
     let mut out = format!("{} role:{}", resource.name, resource.role);
     if resource.suspended {
-        let _ = write!(out, " suspended:{}", suspended(resource));
+        let _ = write!(out, " suspended:{}", resource.suspended_word());
     }
     if let Some(faults) = &resource.rblk.faults {
         let _ = write!(out, " faults:{faults}");
@@ -38,6 +38,9 @@ pub(super) fn resource(resource: &Resource) -> String {
     for why in &resource.rblk.why.not_connected {
         let _ = write!(out, "\n  not connected: {why}");
     }
+    for why in &resource.rblk.why.suspended {
+        let _ = write!(out, "\n  writes wait: {why}");
+    }
     for why in &resource.rblk.why.full_resync {
         let _ = write!(out, "\n  copies everything: {why}");
     }
@@ -45,17 +48,6 @@ pub(super) fn resource(resource: &Resource) -> String {
         let _ = write!(out, "\n  cannot become Primary: {why}");
     }
     out
-}
-
-fn suspended(resource: &Resource) -> String {
-    let reasons = [
-        (resource.suspended_user, "user"),
-        (resource.suspended_no_data, "no-data"),
-        (resource.suspended_fencing, "fencing"),
-        (resource.suspended_quorum, "quorum"),
-    ];
-    let given: Vec<&str> = reasons.iter().filter(|entry| entry.0).map(|entry| entry.1).collect();
-    if given.is_empty() { "yes".to_owned() } else { given.join(",") }
 }
 
 fn connection(out: &mut String, peer: &Connection) {
@@ -108,6 +100,7 @@ mod tests {
     fn a_resync_reads_as_documented() {
         let mut status = sample();
         status.rblk.why.not_connected.clear();
+        status.rblk.why.suspended.clear();
         status.rblk.why.not_promotable.clear();
         status.rblk.why.full_resync.clear();
         status.rblk.faults = None;

@@ -20,10 +20,12 @@
 //! disk = "/dev/docker/swarm"
 //! ```
 
+mod handlers;
 mod parse;
 mod section;
 mod value;
 
+pub use handlers::{HandlerKind, Handlers};
 pub use value::{Address, Name};
 
 use crate::error::{Error, Kind, Result};
@@ -44,6 +46,12 @@ pub const RUN_DIR: &str = "/run/rblk";
 pub enum OnPeerLost {
     /// Record durably that it is alone, then go on.
     Continue,
+    /// Hold what clients write until the peer is back.
+    Suspend,
+    /// One node, named by `prefer`, goes on; the other holds what clients write.
+    Prefer,
+    /// Hold what clients write until the handler fence-peer has made sure that the peer does not go on.
+    Fence,
 }
 
 /// One of the two nodes.
@@ -66,10 +74,16 @@ pub struct Config {
     pub promote_at_start: bool,
     /// What a Primary does when it loses its peer.
     pub on_peer_lost: OnPeerLost,
+    /// The node that goes on, with [`OnPeerLost::Prefer`].
+    pub prefer: Option<Name>,
+    /// It waits this long for the peer to come back before it does, in seconds.
+    pub ride_through_s: u64,
     /// Silence of the peer that ends the connection, in milliseconds.
     pub peer_timeout_ms: u64,
     /// Silence of the local disk that fails it, in milliseconds.
     pub disk_timeout_ms: u64,
+    /// Commands that run at an event.
+    pub handlers: Handlers,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
     pub nodes: [Node; 2],
 }
@@ -81,8 +95,11 @@ impl Config {
             name,
             promote_at_start: false,
             on_peer_lost: OnPeerLost::Continue,
+            prefer: None,
+            ride_through_s: 0,
             peer_timeout_ms: PEER_TIMEOUT_MS_DEFAULT,
             disk_timeout_ms: DISK_TIMEOUT_MS_DEFAULT,
+            handlers: Handlers::none(),
             nodes,
         }
     }

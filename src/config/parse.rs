@@ -2,33 +2,37 @@
 //! expected.
 
 use super::section::{Found, Section, Source, shorten};
-use super::{Address, Config, Name, Node, OnPeerLost};
+use super::{Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, handlers};
 use crate::error::{Error, Result};
 use crate::limits::{
     DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
+    RIDE_THROUGH_S_MAX,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// Keys of `[resource]`.
-const RESOURCE: [&str; 6] = [
+const RESOURCE: [&str; 8] = [
     "name",
     "dual-primary",
     "promote-at-start",
     "on-peer-lost",
+    "prefer",
+    "ride-through-s",
     "peer-timeout-ms",
     "disk-timeout-ms",
 ];
 /// Keys of `[resource]` that a later version will know.
-const RESOURCE_LATER: [&str; 3] = ["prefer", "ride-through-s", "split-brain"];
+const RESOURCE_LATER: [&str; 1] = ["split-brain"];
 /// Values of `on-peer-lost` that a later version will know.
-const ON_PEER_LOST_LATER: [&str; 4] = ["suspend", "prefer", "fence", "witness"];
+const ON_PEER_LOST_LATER: [&str; 1] = ["witness"];
 
 /// The file as it would have to be written to give every value.
 #[derive(Serialize)]
 pub(super) struct Effective<'a> {
     resource: Resource<'a>,
+    handlers: &'a Handlers,
     node: &'a [Node; 2],
 }
 
@@ -39,6 +43,9 @@ struct Resource<'a> {
     dual_primary: bool,
     promote_at_start: bool,
     on_peer_lost: OnPeerLost,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefer: Option<&'a Name>,
+    ride_through_s: u64,
     peer_timeout_ms: u64,
     disk_timeout_ms: u64,
 }
@@ -51,9 +58,12 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 dual_primary: false,
                 promote_at_start: config.promote_at_start,
                 on_peer_lost: config.on_peer_lost,
+                prefer: config.prefer.as_ref(),
+                ride_through_s: config.ride_through_s,
                 peer_timeout_ms: config.peer_timeout_ms,
                 disk_timeout_ms: config.disk_timeout_ms,
             },
+            handlers: &config.handlers,
             node: &config.nodes,
         }
     }
@@ -76,7 +86,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
     let root = Section::new(source, "the file", document.get_ref(), 0..0);
-    root.only(&["resource", "node"])?;
+    root.only(&["resource", "handlers", "node"])?;
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
@@ -84,6 +94,8 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     check_available(source, &resource)?;
     resource.only(&RESOURCE)?;
     let name = resource_name(source, &resource, expected)?;
+    let commands = root.table("handlers", "[handlers]")?;
+    let commands = commands.map(|section| handlers::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
     let mut config = Config::default_for(name, nodes);
     if let Some(found) = resource.boolean("promote-at-start")? {
@@ -99,10 +111,53 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     {
         config.disk_timeout_ms = ms;
     }
-    if let Some(found) = resource.string("on-peer-lost", "\"continue\"")? {
-        config.on_peer_lost = on_peer_lost(source, &found)?;
+    if let Some(seconds) = resource.integer("ride-through-s", 0..RIDE_THROUGH_S_MAX + 1)? {
+        config.ride_through_s = seconds;
     }
+    if let Some(commands) = commands {
+        config.handlers = commands;
+    }
+    let lost = resource.string("on-peer-lost", "\"continue\"")?;
+    if let Some(found) = &lost {
+        config.on_peer_lost = on_peer_lost(source, found)?;
+        let command = config.handlers.command(HandlerKind::FencePeer);
+        if config.on_peer_lost == OnPeerLost::Fence && command.is_none() {
+            let wrong =
+                "on-peer-lost = \"fence\" needs a command: expected `fence-peer` in [handlers]";
+            return Err(source.error(&found.span, wrong));
+        }
+    }
+    config.prefer = prefer(source, &resource, lost.as_ref(), &config)?;
     Ok(config)
+}
+
+/// The node that goes on: there is one exactly if `on-peer-lost` asks for it.
+fn prefer(
+    source: Source<'_>,
+    resource: &Section<'_>,
+    lost: Option<&Found<&str>>,
+    config: &Config,
+) -> Result<Option<Name>> {
+    let [first, second] = config.nodes.each_ref().map(|node| node.name.as_str());
+    let wanted = config.on_peer_lost == OnPeerLost::Prefer;
+    match (resource.string("prefer", "\"docker1\"")?, lost) {
+        (Some(found), _) if !wanted => {
+            let wrong = "`prefer` needs on-peer-lost = \"prefer\": expected both lines, or neither";
+            Err(source.error(&found.span, wrong))
+        }
+        (Some(found), _) if found.value != first && found.value != second => {
+            let value = shorten(found.value);
+            let wrong = format!("prefer = \"{value}\": expected \"{first}\" or \"{second}\"");
+            Err(source.error(&found.span, wrong))
+        }
+        (Some(found), _) => Ok(Some(name(source, &found)?)),
+        (None, Some(lost)) if wanted => {
+            let wrong =
+                format!("on-peer-lost = \"prefer\" needs a node: expected prefer = \"{first}\"");
+            Err(source.error(&lost.span, wrong))
+        }
+        (None, _) => Ok(None),
+    }
 }
 
 /// Says of keys that belong to later versions that they do.
@@ -149,15 +204,20 @@ fn name(source: Source<'_>, found: &Found<&str>) -> Result<Name> {
 }
 
 fn on_peer_lost(source: Source<'_>, found: &Found<&str>) -> Result<OnPeerLost> {
+    const EXPECTED: &str = "expected \"continue\", \"suspend\", \"prefer\" or \"fence\"";
     let value = found.value;
-    if value == "continue" {
-        return Ok(OnPeerLost::Continue);
+    match value {
+        "continue" => return Ok(OnPeerLost::Continue),
+        "suspend" => return Ok(OnPeerLost::Suspend),
+        "prefer" => return Ok(OnPeerLost::Prefer),
+        "fence" => return Ok(OnPeerLost::Fence),
+        _ => {}
     }
     if ON_PEER_LOST_LATER.contains(&value) {
         let wrong = format!("on-peer-lost = \"{value}\"");
-        return Err(source.unavailable(&found.span, &wrong, "expected \"continue\""));
+        return Err(source.unavailable(&found.span, &wrong, EXPECTED));
     }
-    let wrong = format!("on-peer-lost = \"{}\": expected \"continue\"", shorten(value));
+    let wrong = format!("on-peer-lost = \"{}\": {EXPECTED}", shorten(value));
     Err(source.error(&found.span, wrong))
 }
 

@@ -34,6 +34,43 @@ fn what_is_printed_parses_to_the_same() {
 }
 
 #[test]
+fn handlers_are_commands_with_a_deadline() {
+    let config = parse(GOOD).expect("valid");
+    assert!(!config.handlers.any());
+    assert_eq!(config.handlers.timeout_s, 60);
+    let with = |section: &str| parse(&format!("{GOOD}\n[handlers]\n{section}\n"));
+    for kind in HandlerKind::ALL {
+        let text = format!("timeout-s = 5\n{} = 'echo \"a\"\t; exit 4'", kind.name());
+        let config = with(&text).expect("valid");
+        assert_eq!(config.handlers.command(kind), Some("echo \"a\"\t; exit 4"));
+        assert_eq!(config.handlers.timeout_s, 5);
+        let printed = config.to_toml().expect("printable");
+        assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
+    }
+    let long = format!("split-brain = \"{}\"", "x".repeat(4097));
+    for bad in [
+        "timeout-s = 0",
+        "timeout-s = 3601",
+        "split-brain = ' '",
+        "split-brain = 1",
+        "pri-lost = 'x'",
+        &long,
+    ] {
+        let error = with(bad).expect_err(bad).to_string();
+        assert!(error.contains("/etc/rblk/swarm.toml:16"), "{error}");
+    }
+}
+
+#[test]
+fn a_fence_needs_a_command() {
+    let fence = GOOD.replacen("\n\n", "\non-peer-lost = \"fence\"\n", 1);
+    let error = parse(&fence).expect_err("no command").to_string();
+    assert!(error.contains("swarm.toml:4") && error.contains("fence-peer"), "{error}");
+    let config = parse(&format!("{fence}\n[handlers]\nfence-peer = 'x'\n")).expect("valid");
+    assert_eq!(config.on_peer_lost, OnPeerLost::Fence);
+}
+
+#[test]
 fn the_volume_depends_on_names_and_order_only() {
     let config = parse(GOOD).expect("valid");
     let moved = parse(&GOOD.replace("192.168.1.1", "10.0.0.1")).expect("valid");

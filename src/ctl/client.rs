@@ -1,7 +1,7 @@
 //! The asking side of the control socket.
 
 use super::line::Lines;
-use super::proto::{Reply, Request, decode, encode};
+use super::proto::{Event, Reply, Request, decode, encode};
 use super::status::Resource;
 use crate::error::{Error, Kind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -67,6 +67,18 @@ impl Client {
         match self.exchange(&Request::Status, limit.min(STATUS_TIMEOUT))? {
             Reply::Status { status } => Ok(*status),
             _ => Err(self.broken("it answered a status request with something else")),
+        }
+    }
+
+    /// What has happened since the number `after`, or what is now. With the number to ask with next, and how many
+    /// events were missed.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub fn events(&mut self, after: Option<u64>) -> Result<(Vec<Event>, u64, u64)> {
+        match self.exchange(&Request::Events { after }, STATUS_TIMEOUT)? {
+            Reply::Events { events, next, missed } => Ok((events, next, missed)),
+            _ => Err(self.broken("it answered a request for events with something else")),
         }
     }
 

@@ -21,6 +21,12 @@ pub const VERSION: u32 = 1;
 pub enum Request {
     /// Answered with [`Reply::Status`].
     Status,
+    /// Answered with [`Reply::Events`].
+    Events {
+        /// What happened since this number; what is now, if absent.
+        #[serde(default)]
+        after: Option<u64>,
+    },
     /// Become Primary. `force` accepts that newer data may exist at the peer.
     Promote {
         /// Go on without knowing.
@@ -58,6 +64,15 @@ pub enum Reply {
         /// Of the daemon's resource.
         status: Box<Resource>,
     },
+    /// What has happened.
+    Events {
+        /// In order, at most [`crate::limits::EVENTS_AT_ONCE`].
+        events: Vec<Event>,
+        /// The number to ask with next.
+        next: u64,
+        /// Older ones that are not kept any more.
+        missed: u64,
+    },
     /// Not done, and nothing has changed.
     Error {
         /// What sort of failure.
@@ -69,6 +84,16 @@ pub enum Reply {
         /// What to do.
         remedy: String,
     },
+}
+
+/// A change of state.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Event {
+    /// When, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// What, in the line form of `drbdsetup events2`.
+    pub line: String,
 }
 
 impl From<Error> for Reply {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 mod rblk;
 mod state;
 
-pub use rblk::{ActivityLog, Generation, Rblk, ResyncBytes, Why};
+pub use rblk::{ActivityLog, Generation, Peer, Rblk, ResyncBytes, Why};
 pub use state::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// A resource as this node sees it.
@@ -212,6 +212,23 @@ impl Resource {
     /// The one connection; a default if the daemon has not filled it in.
     pub fn connection(&self) -> Connection {
         self.connections.first().cloned().unwrap_or_default()
+    }
+
+    /// Why requests are held, in DRBD's words; `no` if they are not.
+    pub fn suspended_word(&self) -> String {
+        let reasons = [
+            (self.suspended_user, "user"),
+            (self.suspended_no_data, "no-data"),
+            (self.suspended_fencing, "fencing"),
+            (self.suspended_quorum, "quorum"),
+        ];
+        let given: Vec<&str> =
+            reasons.iter().filter(|entry| entry.0).map(|entry| entry.1).collect();
+        match (self.suspended, given.is_empty()) {
+            (false, _) => "no".to_owned(),
+            (true, true) => "yes".to_owned(),
+            (true, false) => given.join(","),
+        }
     }
 
     /// True if the peer is connected.

@@ -76,7 +76,9 @@ impl Daemon {
                     self.io.pool.release(buf);
                 }
             }
+            Action::AskConsent => self.ask_consent(),
             Action::Reply { id, result } => self.on_reply(id, result),
+            Action::Fence { id } => self.fence_peer(id),
             Action::Notify(notice) => self.on_notice(notice),
         }
     }
@@ -128,6 +130,7 @@ impl Daemon {
     }
 
     fn on_notice(&mut self, notice: Notice) {
+        self.run_handlers(&notice);
         match notice {
             Notice::Role(role) => tracing::info!("this node is {role:?}"),
             Notice::State => self.log_state(),
@@ -161,6 +164,7 @@ impl Daemon {
             }
             Notice::ResyncDone => tracing::info!("resync done: both disks are equal"),
         }
+        self.remember_events();
     }
 
     fn log_state(&mut self) {

@@ -2,10 +2,13 @@
 //!
 //! - [`run`] is the way in: open, start, loop, leave. The loop itself is in `run.rs`.
 //! - `open.rs` reads the metadata, `peers.rs` has the connections, `act.rs` carries out what the core wishes.
+//! - `handlers.rs` is what runs at an event: the operator's commands.
 //! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see.
 
 mod act;
 mod device;
+mod events;
+mod handlers;
 mod mailbox;
 mod open;
 mod orders;

@@ -3,8 +3,9 @@
 //! Nothing is written but in one case: an activity log that cannot be relied on. Then every bit is set on disk first,
 //! and a fresh log is written after that; a power cut in between leaves the log as unreliable as it was.
 
-use crate::config::Config;
+use crate::config::{self, Config, HandlerKind};
 use crate::error::{Error, Kind, Result};
+use crate::io::clock::Clock;
 use crate::io::disk::{Backing, OpenMode};
 use crate::limits::{AL_SLOTS, META_BLOCK_BYTES};
 use crate::meta::block::{BlockError, Owner};
@@ -12,6 +13,7 @@ use crate::meta::layout::Layout;
 use crate::meta::records::{self, AlTransaction};
 use crate::meta::recovery::{self, RawBlock};
 use crate::meta::superblock::{ChooseError, NodeId, Superblock};
+use crate::replica::authority::OnPeerLost;
 use crate::replica::{Replica, Settings, Start};
 use std::time::Duration;
 
@@ -91,12 +93,28 @@ fn start_of(
         block_bytes: backing.block_bytes(),
         discard: backing.discard(),
         entropy: u128::from_le_bytes(entropy),
+        unix_ms: Clock::unix_ms_at_tick_0(),
         settings: Settings {
             peer_timeout_ms: config.peer_timeout_ms,
             disk_timeout_ms: config.disk_timeout_ms,
             al_slots: AL_SLOTS,
+            ask_consent: config.handlers.command(HandlerKind::BeforeResyncTarget).is_some(),
+            on_peer_lost: when_peer_is_lost(config, node),
+            ride_through_ms: config.ride_through_s * 1000,
         },
     })
+}
+
+/// What this node may do.
+fn when_peer_is_lost(config: &Config, node: NodeId) -> OnPeerLost {
+    match config.on_peer_lost {
+        config::OnPeerLost::Continue => OnPeerLost::Continue,
+        config::OnPeerLost::Prefer if config.prefer.as_ref() == Some(&config.node(node).name) => {
+            OnPeerLost::Continue
+        }
+        config::OnPeerLost::Prefer | config::OnPeerLost::Suspend => OnPeerLost::Suspend,
+        config::OnPeerLost::Fence => OnPeerLost::Fence,
+    }
 }
 
 /// A metadata block, or `None` if the disk does not give it.

@@ -99,6 +99,7 @@ impl Daemon {
         }
         self.users_may_be_gone();
         self.device_may_be_gone();
+        self.answer_watchers(false);
     }
 
     fn on_control(&mut self, request: Request, answer: SyncSender<Reply>) {
@@ -106,6 +107,9 @@ impl Daemon {
             Request::Status => {
                 let status = Box::new(self.status());
                 send(Some(answer), Reply::Status { status });
+            }
+            Request::Events { after } => {
+                self.on_watcher(after, answer);
             }
             Request::Promote { force } => {
                 self.command(request, Command::Promote { force }, Some(answer));
@@ -321,7 +325,7 @@ impl Daemon {
     }
 }
 
-fn send(answer: Option<SyncSender<Reply>>, reply: Reply) {
+pub(super) fn send(answer: Option<SyncSender<Reply>>, reply: Reply) {
     if let Some(answer) = answer {
         // A client that has gone does not want it.
         drop(answer.send(reply));

@@ -13,6 +13,7 @@ impl Daemon {
             Request::Promote { .. } => format!("Cannot promote {name}"),
             Request::Demote => format!("Cannot demote {name}"),
             Request::Detach => format!("Cannot detach {name}"),
+            Request::Events { .. } => format!("Cannot watch {name}"),
             Request::Status => format!("Cannot show {name}"),
             Request::Disconnect => format!("Cannot disconnect {name}"),
             Request::Connect { .. } => format!("Cannot connect {name}"),
@@ -121,6 +122,18 @@ impl Daemon {
                     "wait for it with `rblk wait {name} synced`, or run `rblk disconnect {name}` first"
                 ),
             ),
+            CommandError::NotFenced => (
+                format!(
+                    "nobody confirmed that {peer} is fenced, so it may be Primary and hold newer data"
+                ),
+                format!(
+                    "see the log for what the fence-peer handler said; bring {peer} back, or make sure that it is \
+                     down and run `rblk promote {name} --force`"
+                ),
+            ),
+            CommandError::PeerReturned => {
+                (format!("{peer} came back while it was being fenced"), "try again".to_owned())
+            }
             CommandError::PeerNotUpToDate => (
                 format!("{peer} has no disk with the newest data"),
                 format!("look at `rblk status {name}` there"),

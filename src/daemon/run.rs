@@ -9,6 +9,8 @@
 //! One thread does all of it. What comes in from other threads comes through the mailbox.
 
 use super::act::{META, ReadBuffers};
+use super::events::Events;
+use super::handlers::Story;
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
@@ -18,6 +20,7 @@ use crate::ctl::server::Server;
 use crate::ctl::status::Resource;
 use crate::error::{Error, Kind, Result};
 use crate::front::{Front, FrontRequest};
+use crate::handlers::Handlers;
 use crate::io::Io;
 use crate::io::clock::Clock;
 use crate::io::disk::Disk;
@@ -58,6 +61,9 @@ pub(super) struct Daemon {
     pub(super) orders: Orders,
     pub(super) mail: Receiver<Order>,
     pub(super) logged: Option<LoggedState>,
+    pub(super) handlers: Handlers,
+    pub(super) story: Story,
+    pub(super) events: Events,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
     signals: signal_hook::iterator::Handle,
@@ -83,6 +89,8 @@ impl Daemon {
         let server;
         let (mailbox, mail) = Mailbox::new(io.ring.waker());
         server = Server::start(&options.run_dir, &name, Box::new(mailbox.clone()))?;
+        // Before memory is locked and a disk is open: of those it must have nothing.
+        let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
         device::check(&options)?;
         let opened = open::open(&options.config, options.node)?;
         let orphan = device::orphan(&options)?;
@@ -120,6 +128,9 @@ impl Daemon {
             reads: ReadBuffers::default(),
             mail,
             logged: None,
+            handlers,
+            story: Story::default(),
+            events: Events::default(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
             signals,
@@ -155,6 +166,7 @@ impl Daemon {
         let (_, closed) = sync_channel(0);
         drop(std::mem::replace(&mut self.mail, closed));
         self.orders.abandon();
+        self.answer_watchers(true);
         self.server = None;
         if self.orders.left_device {
             std::process::exit(0);
@@ -169,6 +181,7 @@ impl Daemon {
             self.on_completion(done);
         }
         self.take_orders();
+        self.take_answers();
         let now = self.clock.now();
         if self.replica.next_timeout().is_some_and(|at| at <= now) {
             self.feed(Input::Timeout);
@@ -269,12 +282,18 @@ impl Daemon {
     }
 
     pub(super) fn status(&mut self) -> Resource {
+        let open = self.front.as_ref().is_some_and(|front| !front.openers().is_empty());
+        self.status_if(open)
+    }
+
+    /// The status with what is known of whether the device is open: finding that out takes a while.
+    pub(super) fn status_if(&mut self, open: bool) -> Resource {
         let around = Surroundings {
             options: &self.options,
             now: self.clock.now(),
             front_address: self.front.as_ref().map(|front| front.address()),
             minor: self.front.as_ref().and_then(|front| front.minor()).unwrap_or(0),
-            open: self.front.as_ref().is_some_and(|front| !front.openers().is_empty()),
+            open,
             upper_pending: self.front_pending,
             dial_error: self.peers.dial_error.clone(),
             device_error: self.orders.device_error.clone(),

@@ -2,10 +2,11 @@
 
 use super::AttachOptions;
 use crate::ctl::status::{
-    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Path, PeerDevice,
-    Rblk, ReplicationState, Resource, ResyncBytes, Role, Sync, Why,
+    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Path, Peer,
+    PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Sync, Why,
 };
-use crate::limits::SECTOR_BYTES;
+use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
+use crate::meta::superblock::{GenerationId, History};
 use crate::replica::Snapshot;
 use crate::replica::event::Tick;
 use crate::replica::generation::Full;
@@ -37,6 +38,10 @@ pub(super) fn resource(s: &Snapshot, around: &Surroundings<'_>) -> Resource {
         role: s.role.into(),
         suspended: s.suspended != Suspended::No,
         suspended_no_data: s.suspended == Suspended::NoData,
+        suspended_fencing: matches!(
+            s.suspended,
+            Suspended::RideThrough | Suspended::Fencing | Suspended::NotAllowed
+        ),
         write_ordering: "flush".to_owned(),
         devices: vec![device(s, around)],
         connections: vec![connection(s, around)],
@@ -134,7 +139,6 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
-    let id = |id: Option<crate::meta::superblock::GenerationId>| id.map(|id| id.to_string());
     Rblk {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -145,14 +149,17 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         }
         .to_owned(),
         address: around.front_address.clone(),
-        generation: Generation {
-            current: id(s.superblock.current),
-            base: id(s.superblock.base),
-            history: s.superblock.history.iter().map(|id| id.to_string()).collect(),
-        },
+        generation: generation(s.superblock.current, s.superblock.base, &s.superblock.history),
+        peer: s.met.map(|met| Peer {
+            role: met.role.into(),
+            disk_state: met.disk.into(),
+            out_of_sync_bytes: met.dirty_blocks * BLOCK_BYTES,
+            generation: generation(met.current, met.base, &met.history),
+        }),
         why: Why {
             not_promotable: not_promotable(s, around),
             not_connected: not_connected(s, around),
+            suspended: suspended(s, around).into_iter().collect(),
             full_resync: s.full_resync.map(|full| full_text(full).to_owned()).into_iter().collect(),
         },
         written_apart_bytes: s.counters.apart_bytes,
@@ -165,6 +172,19 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         al: ActivityLog { active: s.al_active as u64, slots: s.al_slots as u64 },
         peer_timeout_ms: around.options.config.peer_timeout_ms,
         faults: around.options.faults.clone(),
+    }
+}
+
+fn generation(
+    current: Option<GenerationId>,
+    base: Option<GenerationId>,
+    history: &History,
+) -> Generation {
+    Generation {
+        current: current.map(|id| id.to_string()),
+        base: base.map(|id| id.to_string()),
+        history: history.iter().map(|id| id.to_string()).collect(),
+        made_unix_ms: current.and_then(GenerationId::made_at),
     }
 }
 
@@ -210,6 +230,28 @@ fn not_promotable(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     why
 }
 
+/// Why clients' requests are held, and what ends that.
+fn suspended(s: &Snapshot, around: &Surroundings<'_>) -> Option<String> {
+    let config = &around.options.config;
+    let name = &config.name;
+    let peer = &config.peer_of(around.options.node).name;
+    match s.suspended {
+        Suspended::No | Suspended::Greeting => None,
+        Suspended::NoData => {
+            Some(format!("the newest data is on {peer}, which is away: bring it back"))
+        }
+        Suspended::RideThrough => Some(format!(
+            "{peer} was lost; it has {} s to come back (ride-through-s)",
+            config.ride_through_s
+        )),
+        Suspended::Fencing => Some(format!("{peer} was lost and is being fenced")),
+        Suspended::NotAllowed => Some(format!(
+            "{peer} is lost, and on-peer-lost does not let this node go on without it: bring {peer} back; or, if it \
+             is certain that {peer} is not Primary and will not be, run `rblk promote {name} --force`"
+        )),
+    }
+}
+
 fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     if s.connection == Link::Connected {
         return Vec::new();
@@ -217,10 +259,23 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     let mut why = Vec::new();
     let name = around.options.config.name.as_str();
     let peer = around.options.config.peer_of(around.options.node);
-    if s.stand_alone == Some(StandAlone::Ordered) {
-        why.push(format!(
+    let alone = match s.stand_alone {
+        Some(StandAlone::Ordered) => Some(format!(
             "it was disconnected by an operator; `rblk connect {name}` connects it again"
-        ));
+        )),
+        Some(StandAlone::Vetoed) => Some(format!(
+            "the handler before-resync-target did not allow that {}'s data is copied over this node's: see the log; \
+             `rblk connect {name}` asks it again",
+            peer.name
+        )),
+        _ if s.asks_consent => Some(format!(
+            "the handler before-resync-target is asked whether {}'s data may be copied over this node's",
+            peer.name
+        )),
+        _ => None,
+    };
+    if alone.is_some() {
+        why.extend(alone);
         return why;
     }
     if let Some((by_peer, reason)) = s.refusal {

@@ -65,6 +65,7 @@ const AT_BOOT: &str = "a daemon never waits for its peer at boot; a script can: 
 const WITNESS: &str = "there are two nodes and no quorum: see `on-peer-lost`";
 const RDMA: &str = "the link is one TCP connection";
 const INSIDE: &str = "a setting of DRBD's own machinery";
+const COMMAND: &str = "the same key in `[handlers]`; see [handlers.md](handlers.md)";
 const WATCH: &str = "no command is called: watch `rblk status NAME --json`";
 
 const fn row(
@@ -320,47 +321,19 @@ pub(super) const ROWS: &[Row] = &[
     row(STARTUP, "outdated-wfc-timeout", Size, "", Unneeded(AT_BOOT)),
     row(STARTUP, "wait-after-sb", Flag, "", Unneeded(AT_BOOT)),
     row(STARTUP, "stacked-timeouts", Flag, "", Unneeded(AT_BOOT)),
-    row(HANDLERS, "fence-peer", Text, "", Differs("no command is called: see `on-peer-lost`")),
-    row(HANDLERS, "outdate-peer", Text, "", Differs("no command is called: see `on-peer-lost`")),
-    row(
-        HANDLERS,
-        "unfence-peer",
-        Text,
-        "",
-        Differs(
-            "no command is called; a fence that the command of `fence-peer` set must be lifted by hand",
-        ),
-    ),
-    row(HANDLERS, "split-brain", Text, "", Differs(WATCH)),
+    row(HANDLERS, "fence-peer", Text, "", Becomes(COMMAND)),
+    row(HANDLERS, "outdate-peer", Text, "", Becomes("`fence-peer` in `[handlers]`")),
+    row(HANDLERS, "unfence-peer", Text, "", Becomes(COMMAND)),
+    row(HANDLERS, "split-brain", Text, "", Becomes(COMMAND)),
     row(HANDLERS, "initial-split-brain", Text, "", Differs(WATCH)),
-    row(HANDLERS, "pri-lost-after-sb", Text, "", Differs(WATCH)),
+    row(HANDLERS, "pri-lost-after-sb", Text, "", Becomes(COMMAND)),
     row(HANDLERS, "pri-lost", Text, "", Differs(WATCH)),
     row(HANDLERS, "pri-on-incon-degr", Text, "", Differs(WATCH)),
-    row(
-        HANDLERS,
-        "local-io-error",
-        Text,
-        "",
-        Differs(
-            "no command is called: the volume goes on with the peer's disk, `rblk status NAME` shows it",
-        ),
-    ),
-    row(
-        HANDLERS,
-        "before-resync-target",
-        Text,
-        "",
-        Differs("no command is called before a resync: take snapshots of the disk by other means"),
-    ),
-    row(
-        HANDLERS,
-        "after-resync-target",
-        Text,
-        "",
-        Differs("no command is called; a script can wait: `rblk wait NAME synced`"),
-    ),
+    row(HANDLERS, "local-io-error", Text, "", Becomes(COMMAND)),
+    row(HANDLERS, "before-resync-target", Text, "", Becomes(COMMAND)),
+    row(HANDLERS, "after-resync-target", Text, "", Becomes(COMMAND)),
     row(HANDLERS, "before-resync-source", Text, "", Differs(WATCH)),
-    row(HANDLERS, "out-of-sync", Text, "", Differs(WATCH)),
+    row(HANDLERS, "out-of-sync", Text, "", Becomes(COMMAND)),
     row(HANDLERS, "quorum-lost", Text, "", Differs(WATCH)),
     row(
         HANDLERS,

@@ -43,6 +43,8 @@ pub(super) struct Output {
     pub(super) disk_timeout_ms: Option<u64>,
     /// Keys and words.
     pub(super) split_brain: Vec<(&'static str, String)>,
+    /// Names and command lines.
+    pub(super) handlers: Vec<(&'static str, String)>,
     pub(super) nodes: [Node; 2],
 }
 
@@ -98,6 +100,12 @@ impl Output {
             line("\n[resource.split-brain]".to_owned());
             for (key, word) in &self.split_brain {
                 line(format!("{key} = {}", quoted(word)));
+            }
+        }
+        if !self.handlers.is_empty() {
+            line("\n[handlers]".to_owned());
+            for (key, command) in &self.handlers {
+                line(format!("{key} = {}", quoted(command)));
             }
         }
         for node in &self.nodes {

@@ -7,7 +7,7 @@ use super::output::{Node, OnPeerLost, Output};
 use super::resource::Resource;
 use super::settings::{Setting, Value};
 use super::{Fault, Findings, shorten};
-use crate::config::Name;
+use crate::config::{HandlerKind, Name};
 use crate::limits::{
     DISK_TIMEOUT_MS_DEFAULT, DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_DEFAULT,
     PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
@@ -83,6 +83,7 @@ pub(super) fn translate(
         peer_timeout_ms: peer_timeout(resource, findings),
         disk_timeout_ms: disk_timeout(resource, findings),
         split_brain,
+        handlers: handlers(resource, findings),
         nodes,
     }))
 }
@@ -229,18 +230,24 @@ fn on_peer_lost(
     let mut chosen = by_quorum;
     if let Some(fencing) = set.get("fencing") {
         let word = fencing.text();
+        let called = ["fence-peer", "outdate-peer"].iter().any(|name| set.get(name).is_some());
+        // Quorum holds requests back whatever fencing says.
+        let stricter = by_quorum == Some(OnPeerLost::Suspend);
         let (by_fencing, text) = match word.as_str() {
-            "resource-and-stonith" => {
-                (OnPeerLost::Fence, "the command of DRBD's fence-peer handler is not taken over")
+            "resource-and-stonith" if stricter => {
+                (OnPeerLost::Fence, "no fence-peer handler is called")
             }
+            "resource-and-stonith" if called => (OnPeerLost::Fence, ""),
+            "resource-and-stonith" => (
+                OnPeerLost::Suspend,
+                "there is no fence-peer handler, so nobody says when this node may go on, as with DRBD",
+            ),
             "resource-only" => (
                 OnPeerLost::Continue,
                 "no handler is called; a node that may have missed writes is promoted only with --force",
             ),
             _ => (OnPeerLost::Continue, ""),
         };
-        // Quorum holds requests back whatever fencing says.
-        let stricter = by_quorum == Some(OnPeerLost::Suspend);
         let result = if stricter { OnPeerLost::Suspend } else { by_fencing };
         if !text.is_empty() {
             let key = result.word();
@@ -294,11 +301,36 @@ fn split_brain(
             return Err(Fault::new(setting.at, what));
         }
         if word == "call-pri-lost-after-sb" {
-            findings.warn(setting.at, format!("{option} {word}: no command is called"));
+            findings
+                .warn(setting.at, format!("{option} {word}: see the handler pri-lost-after-sb"));
         }
         found.push((key, word));
     }
     Ok(found)
+}
+
+/// Commands for events that rblk has, too. `outdate-peer` is an older name of `fence-peer`.
+fn handlers(resource: &Resource, findings: &mut Findings) -> Vec<(&'static str, String)> {
+    let set = &resource.settings;
+    let mut found = Vec::new();
+    for kind in HandlerKind::ALL {
+        let old = (kind == HandlerKind::FencePeer).then(|| set.get("outdate-peer")).flatten();
+        let Some(setting) = set.get(kind.name()).or(old) else { continue };
+        let command = setting.text();
+        if command.trim().is_empty() {
+            findings.note(setting.at, format!("`{}`: it is empty: not taken over", kind.name()));
+            continue;
+        }
+        if command.to_ascii_lowercase().contains("drbd") {
+            let text = format!(
+                "{}: the command is taken over as it is: see that it needs neither drbdadm nor anything else of DRBD",
+                kind.name()
+            );
+            findings.warn(setting.at, text);
+        }
+        found.push((kind.name(), command));
+    }
+    found
 }
 
 /// DRBD looks after an idle peer every `ping-int` and waits `ping-timeout`; a peer that does not answer requests is

@@ -27,6 +27,13 @@ impl Clock {
         self.advance(read())
     }
 
+    /// The time of day at tick 0, in milliseconds since 1970; 0 if the clock of this host stands before that.
+    pub fn unix_ms_at_tick_0() -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = since.map_or(0, |since| since.as_millis() as u64);
+        now.saturating_sub(read().0 / 1000)
+    }
+
     fn advance(&mut self, now: Tick) -> Tick {
         assert!(now >= self.last, "the clock went back from {:?} to {now:?}", self.last);
         self.last = now;

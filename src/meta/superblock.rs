@@ -19,10 +19,30 @@ use std::fmt;
 /// No watermark is higher, on disk or on the wire.
 pub const MARK_MAX: u64 = SEQUENCE_MAX;
 
-/// Names one state of the data from which it went on in one line only. Made from the operating system's
-/// entropy, never reused.
+/// Names one state of the data from which it went on in one line only. Never reused.
+///
+/// Its layout is that of a UUID of version 7 (RFC 9562, section 5.7): when the node made it by its own clock, then the
+/// operating system's entropy. The time is for people alone; nothing is decided by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GenerationId(pub u128);
+
+impl GenerationId {
+    /// An id made at a time, in milliseconds since 1970, with random bits.
+    pub fn made(unix_ms: u64, random: u128) -> GenerationId {
+        const VERSION: u128 = 7 << 76;
+        const VARIANT: u128 = 0b10 << 62;
+        let fixed: u128 = 0xF << 76 | 0b11 << 62;
+        let bits = u128::from(unix_ms) << 80 | random & ((1 << 80) - 1) & !fixed;
+        GenerationId(bits | VERSION | VARIANT)
+    }
+
+    /// When it was made by the clock of the node that made it, in milliseconds since 1970; `None` for an id that says
+    /// nothing of it, such as that of disks that were created in sync.
+    pub fn made_at(self) -> Option<u64> {
+        let timed = self.0 >> 76 & 0xF == 7 && self.0 >> 62 & 0b11 == 0b10;
+        timed.then_some((self.0 >> 80) as u64)
+    }
+}
 
 impl fmt::Display for GenerationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,8 +52,8 @@ impl fmt::Display for GenerationId {
 
 impl fmt::Debug for GenerationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The first half is enough to tell generations apart in a trace.
-        write!(f, "{:08X}", self.0 >> 96)
+        // The random end is enough to tell generations apart in a trace.
+        write!(f, "{:08X}", self.0 as u32)
     }
 }
 

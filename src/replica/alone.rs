@@ -100,7 +100,20 @@ impl Replica {
         let peer_decides =
             self.link.is_greeting() || (self.link.is_up() && self.link.peer_has_disk());
         if self.disk == DiskState::UpToDate && !peer_decides {
-            self.record_alone();
+            if self.may_go_alone() {
+                self.record_alone();
+            } else {
+                self.refuse_if_denied();
+            }
+        }
+    }
+
+    /// The device or the role is being given up, and waits for requests that nobody allows to be completed: they fail.
+    /// What they wrote here is marked, and is copied from the peer or to it when the two meet.
+    pub(super) fn refuse_if_denied(&mut self) {
+        if self.role_change.is_draining() && self.is_denied() {
+            self.requests_are_denied();
+            self.flush_is_denied();
         }
     }
 
@@ -144,7 +157,7 @@ impl Replica {
 
     /// The data goes its own way from here.
     pub(super) fn new_generation(&mut self) {
-        let next = self.ids.next();
+        let next = self.ids.next(self.now);
         assert!(!self.sb.history.contains(next), "generation ids never repeat");
         if let Some(base) = self.sb.base {
             self.sb.history.push(base);

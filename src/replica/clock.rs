@@ -14,6 +14,9 @@ impl Replica {
             self.notify(Notice::PeerTimeout);
             self.drop_link("the peer did not answer in time");
         }
+        if !self.link.is_up() {
+            self.alone_if_awaited(); // the time to ride through may be over, or to ask again
+        }
         if self.disk_is_overdue() {
             self.disk_failed("the disk did not answer in time");
         }

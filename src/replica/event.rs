@@ -52,6 +52,10 @@ pub struct MetaSeq(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CommandId(pub u64);
 
+/// A question whether the peer is fenced, named by the core; never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FenceId(pub u64);
+
 /// What a client asks of the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrontOp {
@@ -175,6 +179,18 @@ pub enum Input<'a> {
         id: CommandId,
         /// What.
         command: Command,
+    },
+    /// The answer to [`Action::AskConsent`].
+    Consent {
+        /// This node's data may be overwritten.
+        yes: bool,
+    },
+    /// The answer to [`Action::Fence`].
+    Fenced {
+        /// To which question.
+        id: FenceId,
+        /// The peer is certain not to go on: it is down, cut off from its disk, or knows that its data is old.
+        confirmed: bool,
     },
     /// The device is being taken away: requests that no disk can answer now are refused instead of held, since the
     /// device waits for them.
@@ -347,6 +363,10 @@ pub enum CommandError {
     PeerNotUpToDate,
     /// By this node's record the peer is behind: this disk has the newest data.
     NewestData,
+    /// Nobody confirmed that the peer is fenced.
+    NotFenced,
+    /// The peer came back while it was being fenced.
+    PeerReturned,
 }
 
 /// A wish of the core. Carried out in the order given, where order matters: sends keep it, and disk operations
@@ -408,12 +428,21 @@ pub enum Action {
         /// Which operation.
         op: OpId,
     },
+    /// Ask whether a resync may overwrite this node's data. One question at a time; an [`Input::Consent`] must follow,
+    /// however late: until then this node does not look for its peer.
+    AskConsent,
     /// Answer an operator.
     Reply {
         /// Which command.
         id: CommandId,
         /// Done, or why not.
         result: Result<(), CommandError>,
+    },
+    /// Make sure that the peer does not go on, and say so with [`Input::Fenced`]: once, within a bounded time. Only
+    /// with [`super::authority::OnPeerLost::Fence`].
+    Fence {
+        /// Its name.
+        id: FenceId,
     },
     /// Tell the operator.
     Notify(Notice),

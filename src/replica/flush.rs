@@ -62,6 +62,11 @@ impl Flusher {
     }
 
     /// True if none runs and none is wanted.
+    /// A flush is done here and waits for the record that this node is alone.
+    pub(super) fn awaits_alone(&self) -> bool {
+        !self.unrecorded.is_empty()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none() && !self.wanted && !self.serves_clients()
     }
@@ -272,6 +277,15 @@ impl Replica {
     pub(super) fn flush_lost_owner(&mut self) {
         self.flush_found_peer();
         self.fail_flushes();
+    }
+
+    /// Nobody allows this node to complete alone, and the clients cannot be made to wait.
+    pub(super) fn flush_is_denied(&mut self) {
+        let mut unrecorded = std::mem::take(&mut self.flusher.unrecorded);
+        for id in unrecorded.drain(..) {
+            self.complete(id, FrontResult::IoError);
+        }
+        self.flusher.unrecorded = unrecorded;
     }
 
     fn fail_flushes(&mut self) {

@@ -71,6 +71,8 @@ pub(super) struct Link {
     out: Credits,
     taken: Credits,
     last_refusal: Option<(bool, Refusal)>,
+    /// What the peer said of itself when the nodes last met; kept when the connection ends.
+    met: Option<State>,
     peer_left: bool,
 }
 
@@ -103,6 +105,7 @@ impl Link {
             out: Credits::default(),
             taken: Credits::default(),
             last_refusal: None,
+            met: None,
             peer_left: false,
         }
     }
@@ -201,6 +204,10 @@ impl Link {
 
     pub(super) fn peer_hello(&self) -> Option<&Hello> {
         self.peer_hello.as_ref()
+    }
+
+    pub(super) fn met(&self) -> Option<&State> {
+        self.met.as_ref()
     }
 
     pub(super) fn last_refusal(&self) -> Option<(bool, Refusal)> {
@@ -308,7 +315,9 @@ impl Link {
     fn begin(&mut self, conn: ConnId, now: Tick) {
         let was_up = self.was_up;
         let (last_refusal, lost_primary) = (self.last_refusal, self.lost_primary);
+        let met = self.met;
         *self = Link::new();
+        self.met = met;
         self.lost_primary = lost_primary;
         self.conn = Some(conn);
         self.newest = Some(conn);
@@ -406,6 +415,7 @@ impl Replica {
             (Phase::Hello, Message::Hello(hello)) => self.on_hello(&hello),
             (Phase::State, Message::State(state)) if self.link.peer_state.is_none() => {
                 self.link.peer_state = Some(state);
+                self.link.met = Some(state);
             }
             (
                 Phase::Exchange,
@@ -517,6 +527,7 @@ impl Replica {
         let changed = (said.current, said.base, said.disk, said.role)
             != (now.current, now.base, now.disk, now.role)
             || (said.dirty_blocks == 0 && now.dirty_blocks > 0);
+        // Whatever changes these drops the connection itself; this is for the one that is forgotten.
         if changed {
             self.drop_link("this node's state changed during the greeting");
             return;
@@ -534,6 +545,7 @@ impl Replica {
                 }
                 self.refuse(reason);
             }
+            Verdict::Target { .. } if self.needs_consent(found) => self.ask_consent(),
             Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
             Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
         }
@@ -588,6 +600,7 @@ impl Replica {
         self.link.last_refusal = None;
         self.link.peer_role = peer.role;
         self.orders.keep_my_data();
+        self.consent.void();
         self.counters.resynced_bytes = 0;
         self.counters.resynced_zero_bytes = 0;
         match found {
@@ -608,6 +621,8 @@ impl Replica {
             }
             Verdict::Refuse(_) => unreachable!("a refused connection does not come up"),
         }
+        self.separation.ends();
+        self.role_change_found_peer();
         if self.link.peer_has_disk() {
             self.requests_found_peer();
             self.flush_found_peer();
@@ -689,6 +704,7 @@ impl Replica {
             // that is becoming Primary has the peer's word that it is not one.
             if self.disk == DiskState::UpToDate {
                 self.disk = DiskState::Consistent;
+                self.lost_in_sync();
             }
         }
         self.alone_if_awaited();

@@ -62,6 +62,17 @@ impl Replica {
         }
     }
 
+    /// Nobody allows this node to complete alone, and the clients cannot be made to wait.
+    pub(super) fn requests_are_denied(&mut self) {
+        for at in self.requests.places() {
+            if self.requests.find(at).is_some_and(|request| request.phase == Phase::AwaitsAlone) {
+                self.requests.get_mut(at).phase = Phase::Running;
+                self.requests.get_mut(at).local = Leg::Failed;
+                self.settle(at);
+            }
+        }
+    }
+
     /// The disk is given up: requests that it holds are answered by the deadline's verdict, not by the disk.
     pub(super) fn requests_lost_disk(&mut self) {
         self.ops

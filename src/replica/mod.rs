@@ -25,8 +25,10 @@
 mod activity;
 mod admission;
 mod alone;
+pub mod authority;
 pub mod census;
 mod clock;
+mod consent;
 mod dirty;
 mod durable;
 pub mod event;
@@ -55,6 +57,8 @@ use crate::meta::superblock::{GenerationId, NodeId, Superblock};
 use crate::wire::message::{DiskState, Message, Role, State};
 use activity::ActivityLog;
 use alone::Alone;
+use authority::{OnPeerLost, Separation};
+use consent::Consent;
 use dirty::Dirty;
 use durable::{MetaQueue, Step};
 use event::{Action, Buf, Command, CommandId, ConnId, Input, MetaSeq, Notice, OpId, Payload, Tick};
@@ -79,6 +83,12 @@ pub struct Settings {
     pub disk_timeout_ms: u64,
     /// Slots of the activity log that are used, at most [`AL_SLOTS`]; the simulator makes do with a few.
     pub al_slots: usize,
+    /// Ask ([`event::Action::AskConsent`]) before a resync overwrites data of this node that is consistent.
+    pub ask_consent: bool,
+    /// What this node may do as Primary when it has lost its peer.
+    pub on_peer_lost: OnPeerLost,
+    /// It waits this long for the peer to come back before that, in milliseconds.
+    pub ride_through_ms: u64,
 }
 
 /// What the core starts from.
@@ -101,6 +111,8 @@ pub struct Start {
     pub discard: bool,
     /// Entropy from the operating system, for generation ids.
     pub entropy: u128,
+    /// The time of day at [`Tick`] 0, in milliseconds since 1970, for generation ids: people want to know when.
+    pub unix_ms: u64,
     /// Tunables.
     pub settings: Settings,
 }
@@ -139,9 +151,11 @@ pub struct Replica {
     meta: MetaQueue,
     flusher: Flusher,
     alone: Alone,
+    separation: Separation,
     resync: Resync,
     role_change: RoleChange,
     orders: Orders,
+    consent: Consent,
     watermark: Watermark,
     actions: VecDeque<Action>,
     next_tick: Option<Tick>,
@@ -190,7 +204,7 @@ impl Replica {
             sb,
             copies: [start.stale_copy, 1 - start.stale_copy],
             sb_durable_with: MetaSeq(0),
-            ids: GenerationSource(start.entropy),
+            ids: GenerationSource { state: start.entropy, unix_ms: start.unix_ms },
             role: Role::Secondary,
             disk: role::disk_at_start(&sb),
             sectors,
@@ -206,9 +220,11 @@ impl Replica {
             meta: MetaQueue::new(),
             flusher: Flusher::default(),
             alone: Alone::default(),
+            separation: Separation::default(),
             resync: Resync::new(),
             role_change: RoleChange::default(),
             orders: Orders::default(),
+            consent: Consent::default(),
             watermark: Watermark::default(),
             actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
             next_tick: None,
@@ -278,7 +294,12 @@ impl Replica {
             }
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::Command { id, command } => self.on_command(id, command),
-            Input::DeviceStops => self.role_change.device_stops(),
+            Input::Consent { yes } => self.on_consent(yes),
+            Input::Fenced { id, confirmed } => self.on_fenced(id, confirmed),
+            Input::DeviceStops => {
+                self.role_change.device_stops();
+                self.refuse_if_denied();
+            }
             Input::Timeout => self.on_timeout(),
         }
         self.step();
@@ -407,21 +428,25 @@ impl Replica {
 
 /// Makes generation ids that never repeat: the operating system's entropy, run through a permutation.
 #[derive(Debug)]
-struct GenerationSource(u128);
+struct GenerationSource {
+    state: u128,
+    unix_ms: u64,
+}
 
 impl GenerationSource {
-    fn next(&mut self) -> GenerationId {
+    fn next(&mut self, now: Tick) -> GenerationId {
         // A Weyl sequence keeps the period at 2^128; the mix is that of splitmix64 on both halves
         // (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
         let mix = |mut z: u64| {
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
             z ^ (z >> 31)
         };
-        let (high, low) = ((self.0 >> 64) as u64, self.0 as u64);
+        let (high, low) = ((self.state >> 64) as u64, self.state as u64);
         let low = mix(low ^ mix(high));
-        GenerationId(u128::from(mix(high ^ low)) << 64 | u128::from(low))
+        let random = u128::from(mix(high ^ low)) << 64 | u128::from(low);
+        GenerationId::made(self.unix_ms.wrapping_add(now.0 / 1000), random)
     }
 }
 

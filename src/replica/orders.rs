@@ -52,7 +52,7 @@ impl Orders {
 impl Replica {
     /// True if the driver shall dial or listen.
     pub fn wants_peer(&self) -> bool {
-        self.orders.alone.is_none()
+        self.orders.alone.is_none() && !self.consent.is_asked()
     }
 
     /// From here on there is no peer, until an order.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  promote:  Idle ─► Asking (the peer) ─► Rising (record "primary") ─► Idle, Primary
-//!                └── peer known outdated, or forced ──►┘
+//!                ├── peer known outdated, or forced ──►┤
+//!                └─► Fencing (the peer, by a handler) ─►┘
 //!  demote:   Idle ─► Draining ─► Flushing ─► Sinking (empty log, record) ─► Idle, Secondary
 //!  detach:           the same, then ─► Leaving (record "outdated", say Bye) ─► Gone
 //!  disconnect:       a Secondary, without draining ─► Leaving ─► Idle; other orders (`orders.rs`) leave alike
@@ -23,6 +24,7 @@ enum Stage {
     #[default]
     Idle,
     Asking,
+    Fencing,
     Rising(MetaSeq),
     Draining,
     Flushing,
@@ -66,7 +68,7 @@ impl RoleChange {
 
     /// The state said to a peer now would soon be wrong.
     pub(super) fn is_busy(&self) -> bool {
-        !matches!(self.stage, Stage::Idle | Stage::Draining | Stage::Gone)
+        !matches!(self.stage, Stage::Idle | Stage::Fencing | Stage::Draining | Stage::Gone)
     }
 
     /// The peer agreed, or had no say: the record "primary" is being written.
@@ -106,6 +108,9 @@ pub(super) fn disk_at_start(sb: &Superblock) -> DiskState {
 impl Replica {
     pub(super) fn promote(&mut self, id: CommandId, force: bool) {
         if self.role == Role::Primary && self.role_change.stage == Stage::Idle {
+            if force {
+                self.go_on_by_force();
+            }
             self.reply(id, Ok(()));
             return;
         }
@@ -138,9 +143,36 @@ impl Replica {
             self.drop_link("this node is made Primary by force");
             self.take_responsibility();
             self.rise();
+        } else if self.fence_would_help() {
+            self.role_change.stage = Stage::Fencing;
+            if self.fence_for_promotion() {
+                self.role_change_fenced(true);
+            }
         } else {
             self.role_change.command = None;
             self.reply(id, Err(CommandError::NotUpToDate(self.disk)));
+        }
+    }
+
+    /// The peer was to be fenced so that this node can become Primary.
+    pub(super) fn role_change_fenced(&mut self, confirmed: bool) {
+        if self.role_change.stage != Stage::Fencing {
+            return;
+        }
+        if !confirmed {
+            self.role_change_ends(Err(CommandError::NotFenced));
+            return;
+        }
+        self.drop_link("this node becomes Primary");
+        self.sb.peer_outdated = true;
+        self.disk = DiskState::UpToDate;
+        self.rise();
+    }
+
+    /// What the two say to each other decides, not whoever fences.
+    pub(super) fn role_change_found_peer(&mut self) {
+        if self.role_change.stage == Stage::Fencing {
+            self.role_change_ends(Err(CommandError::PeerReturned));
         }
     }
 
@@ -234,6 +266,7 @@ impl Replica {
             return;
         }
         self.role_change = RoleChange::draining(id, Leave::No);
+        self.refuse_if_denied();
     }
 
     pub(super) fn detach(&mut self, id: CommandId) {
@@ -279,6 +312,7 @@ impl Replica {
 
     fn risen(&mut self) {
         self.role = Role::Primary;
+        self.consent.void();
         if self.link.is_up() {
             self.send(Message::RoleIs { role: Role::Primary });
         }
@@ -404,7 +438,7 @@ impl Replica {
     }
 
     pub(super) fn role_change_lost_disk(&mut self) {
-        if matches!(self.role_change.stage, Stage::Asking | Stage::Rising(_)) {
+        if matches!(self.role_change.stage, Stage::Asking | Stage::Fencing | Stage::Rising(_)) {
             if self.link.is_up() {
                 self.send(Message::RoleIs { role: Role::Secondary });
             }

@@ -5,7 +5,7 @@ use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::Superblock;
 use crate::replica::event::Tick;
 use crate::replica::generation::{Full, Verdict};
-use crate::wire::message::{DiskState, Refusal, Role};
+use crate::wire::message::{DiskState, Refusal, Role, State};
 
 /// The state of the connection, in the field's terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ pub enum StandAlone {
     Ordered,
     /// The nodes do not agree on whose data counts, and only an operator can say.
     Refused(Refusal),
+    /// The answer to [`Action::AskConsent`](super::event::Action) was no.
+    Vetoed,
 }
 
 /// What the replication is doing.
@@ -51,6 +53,12 @@ pub enum Suspended {
     Greeting,
     /// The newest data is at the peer, which is away.
     NoData,
+    /// The peer was lost a moment ago, and may be back soon.
+    RideThrough,
+    /// The peer is being fenced.
+    Fencing,
+    /// The peer is lost, and this node may not go on without it.
+    NotAllowed,
 }
 
 /// A node at one moment.
@@ -100,10 +108,14 @@ pub struct Snapshot {
     pub alone: bool,
     /// The last refusal: by the peer or not, and why.
     pub refusal: Option<(bool, Refusal)>,
+    /// What the peer said of itself when the nodes last met in this life of the daemon.
+    pub met: Option<State>,
     /// Why this node does not look for its peer; `None` if it does.
     pub stand_alone: Option<StandAlone>,
     /// Should the two have gone different ways when they meet next, this node's way is void.
     pub discard_my_data: bool,
+    /// It is being asked whether a resync may overwrite this node's data; meanwhile it does not look for its peer.
+    pub asks_consent: bool,
     /// The last connection ended with the peer's goodbye.
     pub peer_left: bool,
     /// Sums.
@@ -142,8 +154,10 @@ impl Replica {
             suspended: self.suspended(),
             alone: self.is_alone(),
             refusal: self.link.last_refusal(),
+            met: self.link.met().copied(),
             stand_alone: self.orders.stand_alone(),
             discard_my_data: self.orders.discard_my_data(),
+            asks_consent: self.consent.is_asked(),
             peer_left: self.link.peer_left(),
             counters: self.counters,
         }
@@ -157,7 +171,7 @@ impl Replica {
     /// How far the nodes have got in meeting: cheaper than a whole snapshot.
     pub fn connection(&self) -> Connection {
         match self.link.conn() {
-            None if !self.wants_peer() => Connection::StandAlone,
+            None if self.orders.stand_alone().is_some() => Connection::StandAlone,
             None => Connection::Connecting,
             Some(_) if self.link.is_up() => Connection::Connected,
             Some(_) => Connection::Greeting,
@@ -194,6 +208,8 @@ impl Replica {
             Suspended::No
         } else if self.disk != DiskState::UpToDate {
             Suspended::NoData
+        } else if let Some(why) = self.suspension() {
+            why
         } else if self.may_write_alone() {
             Suspended::No
         } else {

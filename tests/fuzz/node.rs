@@ -10,6 +10,7 @@ use rblk::meta::layout::Layout;
 use rblk::meta::records::{AlTransaction, decode_page};
 use rblk::meta::recovery;
 use rblk::meta::superblock::{NodeId, Superblock, VolumeId};
+use rblk::replica::authority::OnPeerLost;
 use rblk::replica::event::{
     Action, Buf, Command, CommandError, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp,
     Input, MetaBlock, Notice, OpId, Payload, Tick,
@@ -440,6 +441,7 @@ impl Node {
             Action::Disk { op, what, .. } => self.begin_disk(op, what),
             Action::Meta { op, block } => self.begin_meta(op, block),
             Action::Send { conn, message, payload, .. } => self.send(conn, message, payload),
+            Action::Fence { .. } => unreachable!("this node goes on without asking anybody"),
             Action::Close { conn, .. } => {
                 self.step.closed = Some(conn.0);
                 if self.conn == Some(conn.0) {
@@ -463,6 +465,7 @@ impl Node {
             Action::Notify(Notice::PeerBroken(_) | Notice::Refused { .. }) => {
                 self.step.blamed = true;
             }
+            Action::AskConsent => panic!("it is not to ask"),
             Action::Notify(_) => {}
         }
     }
@@ -603,7 +606,15 @@ fn replica_of(
         block_bytes: 512,
         discard,
         entropy: entropy.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
-        settings: Settings { peer_timeout_ms: 4_000, disk_timeout_ms: 30_000, al_slots: AL_SLOTS },
+        unix_ms: 1_700_000_000_000,
+        settings: Settings {
+            peer_timeout_ms: 4_000,
+            disk_timeout_ms: 30_000,
+            al_slots: AL_SLOTS,
+            ask_consent: false,
+            on_peer_lost: OnPeerLost::Continue,
+            ride_through_ms: 0,
+        },
     })
 }
 

@@ -8,6 +8,7 @@ use rblk::limits::{AL_SLOTS, BLOCK_BYTES, META_BLOCK_BYTES};
 use rblk::meta::records::{AlTransaction, decode_page};
 use rblk::meta::recovery::{self, RawBlock};
 use rblk::meta::superblock::{GenerationId, NodeId, Superblock};
+use rblk::replica::authority::OnPeerLost;
 use rblk::replica::event::{Action, Input as Fact, Tick};
 use rblk::replica::{Replica, Settings, Start};
 use rblk::wire::message::DiskState;
@@ -168,7 +169,15 @@ fn start(disk: &Disk) {
         block_bytes: 512,
         discard: true,
         entropy: 1,
-        settings: Settings { peer_timeout_ms: 4_000, disk_timeout_ms: 30_000, al_slots: AL_SLOTS },
+        unix_ms: 1_700_000_000_000,
+        settings: Settings {
+            peer_timeout_ms: 4_000,
+            disk_timeout_ms: 30_000,
+            al_slots: AL_SLOTS,
+            ask_consent: false,
+            on_peer_lost: OnPeerLost::Continue,
+            ride_through_ms: 0,
+        },
     });
     let mut lost = 0;
     for page in 0..replica.pages() {

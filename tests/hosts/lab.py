@@ -270,6 +270,10 @@ class Node:
                                  f'exit {result.returncode}: {result.stderr.strip()}')
         return result
 
+    def watch(self):
+        """`rblk events` in the background: its lines, which end when the daemon does."""
+        return subprocess.Popen(self.command('events', self.resource), stdout=subprocess.PIPE, text=True).stdout
+
     def create(self, *options):
         """Writes fresh metadata."""
         self.rblk('create', self.resource, *options)

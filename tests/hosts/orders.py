@@ -79,6 +79,7 @@ def test_split_brain_is_decided_by_the_operator():
     for victim_last in (False, True):
         with Lab(mib=64, resource='peer-timeout-ms = 1000') as lab:
             client = lab.start()
+            events = lab.a.watch()
             client.write(0, bytes([1]) * MIB)
             client.flush()
             _split(lab, client)
@@ -96,6 +97,19 @@ def test_split_brain_is_decided_by_the_operator():
             assert client.read(8 * MIB, MIB) == bytes(MIB), 'what was discarded is there'
             client.close()
             lab.finish()
+            _told_of_everything(events.read().splitlines())
+
+
+def _told_of_everything(lines):
+    """The changes of a split brain and its end, in order, from the node that was Primary throughout."""
+    connection = 'change connection name:t peer-node-id:1 conn-name:beta connection:'
+    expected = ['exists -', connection + 'Connecting', connection + 'StandAlone', connection + 'Connected',
+                'replication:SyncSource', 'replication:Established', 'change resource name:t role:Secondary',
+                'destroy resource name:t']
+    for line in lines:
+        if expected and expected[0] in line:
+            expected.pop(0)
+    assert not expected, f'never told: {expected}; {lines}'
 
 
 def _split(lab, client):
@@ -116,6 +130,10 @@ def _both_stand_alone(lab):
         until('it stands alone', lambda node=node: _state(node) == 'StandAlone', 30)
         text = node.rblk('status', 't').stdout
         assert 'split brain' in text and 'rblk connect t --discard-my-data' in text, text
+        told = node.rblk('explain', 't').stdout
+        for part in ('split brain', 'this node: ', ' since 20', 'parted after generation', '\n  rblk connect t'):
+            assert part in told, (part, told)
+        assert told.count('1.0 MiB changed apart') == 2, told
     said = [node.daemon.words().count('split brain') for node in lab.nodes]
     time.sleep(12)
     assert [node.daemon.words().count('split brain') for node in lab.nodes] == said, 'they go on meeting'

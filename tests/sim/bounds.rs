@@ -11,6 +11,7 @@ use rblk::limits::{
     OPERATIONS_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS, REQUESTS_MAX,
     RESYNC_JOBS_MAX, RESYNC_UNSTABLE_SPANS_MAX,
 };
+use rblk::replica::Suspended;
 use rblk::replica::census::{Census, Credits};
 use rblk::wire::message::DiskState;
 
@@ -73,6 +74,10 @@ impl World {
             && found.seen.0 == DiskState::UpToDate
             && !found.media.stalls(self.now)
             && !found.harmed
+            // By its settings it may have to wait for authority: for as long as that takes.
+            && found.snapshot().is_some_and(|state| {
+                matches!(state.suspended, Suspended::No | Suspended::Greeting)
+            })
     }
 
     /// How long a client of an able node waits at most, in microseconds.

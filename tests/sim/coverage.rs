@@ -28,7 +28,10 @@ const LINKS: [&str; 6] =
 const GROUPS: [(&str, &[&str]); 8] = [
     ("request", &["Read", "Write", "Zero", "Flush"]),
     ("disk", &["DiskDone", "DiskFails", "MetaDone", "MetaFails"]),
-    ("world", &["Connected", "Disconnected", "Timeout", "DeviceStops", "late"]),
+    (
+        "world",
+        &["Connected", "Disconnected", "Timeout", "DeviceStops", "Consent", "Fenced", "late"],
+    ),
     (
         "command",
         &[
@@ -270,6 +273,8 @@ pub(crate) fn input_of(fact: &Fact, open: Option<u64>) -> u8 {
         Fact::Disconnected { .. } => "Disconnected",
         Fact::Timeout => "Timeout",
         Fact::DeviceStops => "DeviceStops",
+        Fact::Consent { .. } => "Consent",
+        Fact::Fenced { .. } => "Fenced",
         Fact::Command { command, .. } => command_name(*command),
         Fact::Received { conn, .. } if open != Some(*conn) => "late",
         Fact::Received { message, .. } => message_name(message),

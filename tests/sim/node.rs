@@ -18,8 +18,8 @@ use rblk::limits::{BLOCK_SECTORS, BUFFERS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES}
 use rblk::meta::layout::Layout;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice,
-    OpId, Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FenceId, FrontId, FrontOp, Input,
+    Notice, OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -27,6 +27,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The generation that two disks declared equal begin with.
 pub(crate) const FIRST_GENERATION: GenerationId = GenerationId(0x1111_1111 << 96 | 1);
+
+/// The longest that the answer to a question before a resync takes.
+const CONSENT_US: u64 = 3_000_000;
 
 /// A fact on its way to a core.
 pub(crate) enum Fact {
@@ -38,6 +41,8 @@ pub(crate) enum Fact {
     Received { conn: u64, message: Message, content: Content },
     Command { id: CommandId, command: Command },
     DeviceStops,
+    Consent { yes: bool },
+    Fenced { id: FenceId, confirmed: bool },
     Timeout,
 }
 
@@ -62,7 +67,11 @@ impl Fact {
                 Source::Network
             }
             Fact::Timeout => Source::Clock,
-            Fact::Request { .. } | Fact::Command { .. } | Fact::DeviceStops => Source::Client,
+            Fact::Request { .. }
+            | Fact::Command { .. }
+            | Fact::DeviceStops
+            | Fact::Consent { .. }
+            | Fact::Fenced { .. } => Source::Client,
         }
     }
 }
@@ -102,6 +111,12 @@ pub(crate) struct Node {
     pub(crate) delay_next: Option<u64>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
+    /// How often it asked whether its data may be overwritten; in all lives.
+    pub(crate) asked: u32,
+    /// What is answered.
+    pub(crate) vetoes: bool,
+    /// It has a reason to go on alone, whatever the configuration says.
+    pub(crate) excused: bool,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -156,6 +171,9 @@ impl Node {
             hang_next: false,
             delay_next: None,
             harmed: false,
+            asked: 0,
+            vetoes: false,
+            excused: false,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -166,6 +184,9 @@ impl Node {
                 peer_timeout_ms: plan.peer_timeout_ms,
                 disk_timeout_ms: plan.disk_timeout_ms,
                 al_slots: plan.al_slots,
+                ask_consent: plan.consent,
+                on_peer_lost: plan.on_peer_lost.of(id),
+                ride_through_ms: plan.ride_through_ms,
             },
         }
     }
@@ -298,6 +319,7 @@ impl World {
         self.oracle_superblock(node); // one of its forerunner may have landed
         let Some((superblock, stale_copy)) = self.find_superblock(node) else { return };
         let target = &mut self.nodes[node];
+        target.excused = false;
         let meta = &mut target.disk.meta;
         let activity = meta.recover_log();
         let start = Start {
@@ -309,6 +331,7 @@ impl World {
             block_bytes: 512,
             discard: true,
             entropy,
+            unix_ms: 1_700_000_000_000,
             settings: target.settings,
         };
         let mut replica = Box::new(Replica::new(&start));
@@ -348,9 +371,13 @@ impl World {
     pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
         let text = if self.trace.on { describe(&fact) } else { String::new() };
         let now = Tick(self.now);
+        let before = self.record_of_waiter(node);
+        self.oracle_excuse(node, &fact);
         match fact {
             Fact::Connected { conn } => self.hears_begin(node, conn),
             Fact::Disconnected { conn } => self.hears_end(node, conn),
+            // When it hears of it, not before: a driver that runs dials whenever its core wants to.
+            Fact::Consent { .. } => self.dial_soon(),
             _ => {}
         }
         self.oracle_receive(node, &fact);
@@ -376,9 +403,14 @@ impl World {
             }
             Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
             Fact::DeviceStops => replica.handle(now, Input::DeviceStops),
+            Fact::Consent { yes } => replica.handle(now, Input::Consent { yes }),
+            Fact::Fenced { id, confirmed } => {
+                replica.handle(now, Input::Fenced { id, confirmed });
+            }
             Fact::Timeout => replica.handle(now, Input::Timeout),
         }
         target.replica = Some(replica);
+        self.oracle_authority(node, before);
         self.drain(node);
         self.note(Some(node), || text);
     }
@@ -460,7 +492,9 @@ impl World {
                     assert!(!twice, "oracle buffers: an operation's buffer is released twice");
                 }
             }
+            Action::AskConsent => self.consent_asked(node),
             Action::Reply { id, result } => self.replied(node, id, result),
+            Action::Fence { id } => self.fence_asked(node, id),
             Action::Notify(notice) => {
                 // What is on its way while a disk fails comes out of turn.
                 let lawful = self.oracle.stranger || self.disk_failed;
@@ -468,6 +502,27 @@ impl World {
                 assert!(!rude, "oracle manners: {node} says {notice:?}");
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
+        }
+    }
+
+    /// The operator's command takes its time.
+    fn consent_asked(&mut self, node: usize) {
+        let target = &mut self.nodes[node];
+        assert!(target.settings.ask_consent, "oracle consent: nobody wants to be asked");
+        let sb = &target.disk.meta.superblock;
+        assert!(sb.consistent, "oracle consent: asked when the data is no more");
+        target.asked += 1;
+        let life = target.life;
+        let delay = self.rng.between(1, CONSENT_US);
+        self.after(delay, Event::Consent { node, life });
+        self.sums.count("questions before a resync");
+    }
+
+    pub(crate) fn consent(&mut self, node: usize, life: u32) {
+        if self.nodes[node].life == life {
+            let no = !self.healing && !self.operator.idle && self.rng.chance(25);
+            let yes = !no && !self.nodes[node].vetoes;
+            self.tell(node, Fact::Consent { yes });
         }
     }
 
@@ -706,6 +761,8 @@ fn describe(fact: &Fact) -> String {
         Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
         Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
         Fact::DeviceStops => "DeviceStops".to_string(),
+        Fact::Consent { yes } => format!("Consent {yes}"),
+        Fact::Fenced { id, confirmed } => format!("Fenced {} {confirmed}", id.0),
         Fact::Timeout => "Timeout".to_string(),
     }
 }

@@ -31,6 +31,9 @@ pub(crate) struct Operator {
     pub(crate) healing_since: u64,
     /// It only heals when told to; scenarios act by themselves.
     pub(crate) idle: bool,
+    /// Whoever fences is able to, and takes this long; by chance if not said.
+    pub(crate) fences: Option<bool>,
+    pub(crate) fence_takes: Option<u64>,
     /// Answers to commands, for scenarios.
     pub(crate) last_reply: Option<Result<(), CommandError>>,
 }
@@ -46,6 +49,8 @@ impl Operator {
             images: [None, None],
             healing_since: 0,
             idle: false,
+            fences: None,
+            fence_takes: None,
             last_reply: None,
         }
     }

@@ -431,6 +431,14 @@ impl World {
                 self.register.explain(at)
             );
         }
+        let seen = [0, 1].map(|node: usize| self.nodes[node].snapshot());
+        if let [Some(one), Some(two)] = seen
+            && [one.connection, two.connection] == [Connection::Connected; 2]
+        {
+            let roles = [Some(one.role), Some(two.role)];
+            let told = [two.peer_role, one.peer_role];
+            assert!(roles == told, "oracle rest: roles {roles:?} are known as {told:?}");
+        }
         for node in &self.nodes {
             assert!(node.leaked() == 0, "oracle rest: node {} leaks buffers", node.id);
         }

@@ -436,3 +436,28 @@ fn crashes_and_flaps_raise_no_alarm() {
     }
     story.ends_well();
 }
+
+/// A mark is told when it is durable, not before: a power cut between the two would look like an older image.
+#[test]
+fn a_power_cut_while_a_mark_is_recorded_raises_no_alarm() {
+    for turn in 0..10 {
+        let mut story = Story::with_primary();
+        for _ in 0..turn {
+            story.world.rng.next();
+        }
+        let block = story.block_in(4);
+        story.write(0, block, 4);
+        story.world.plan.disk_typical = 800_000;
+        let recording = |story: &Story| story.world.nodes[1].disk.meta.writes_superblock();
+        story.until("the mark is being recorded", recording);
+        story.rest(300);
+        assert!(recording(&story), "and the peer would have heard of it");
+        story.kill(1, true);
+        story.world.plan.disk_typical = 100;
+        story.start(1);
+        story.until("the link is back", Story::connected);
+        let full = [0, 1].map(|node| story.state(node).full_resync);
+        assert_eq!(full, [None, None]);
+        story.ends_well();
+    }
+}

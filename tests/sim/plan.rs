@@ -4,6 +4,7 @@
 //! A plan is a value: it can be written down, and made smaller (`shrink.rs`). What it leaves to chance (latencies, the
 //! clients' requests, what survives a power cut) comes from the seed that goes with it.
 
+use crate::authority::WhenLost;
 use crate::fate::{Groups, Strike};
 use crate::rng::Rng;
 use rblk::limits::EXTENT_BLOCKS;
@@ -45,8 +46,12 @@ pub(crate) struct Plan {
     pub(crate) nonsense: bool,
     /// The operator forces a promotion where that loses nothing.
     pub(crate) force: bool,
+    /// The nodes ask before a resync overwrites consistent data. Mostly the answer is yes.
+    pub(crate) consent: bool,
     /// The faults are over.
     pub(crate) until: u64,
+    pub(crate) on_peer_lost: WhenLost,
+    pub(crate) ride_through_ms: u64,
     pub(crate) strikes: Vec<Strike>,
 }
 
@@ -76,7 +81,10 @@ impl Default for Plan {
             repair: 0,
             nonsense: false,
             force: false,
+            consent: false,
             until: 0,
+            on_peer_lost: WhenLost::Continue,
+            ride_through_ms: 0,
             strikes: Vec::new(),
         }
     }
@@ -112,10 +120,19 @@ impl Plan {
             repair: rng.pick(&[1, 5, 20]),
             nonsense: rng.chance(30),
             force: rng.chance(30),
+            consent: false,
             until: rng.between(10, 60) * 1_000_000,
+            on_peer_lost: match rng.below(8) {
+                0 => WhenLost::Suspend,
+                1 => WhenLost::Prefer(rng.below(2) as usize),
+                2 | 3 => WhenLost::Fence,
+                _ => WhenLost::Continue,
+            },
+            ride_through_ms: rng.pick(&[0, 0, 0, 1_000, 10_000]),
             strikes: Vec::new(),
         };
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
+        plan.consent = rng.chance(20); // last: other seeds stay what they were
         plan
     }
 }

@@ -38,6 +38,34 @@ fn a_disk_restored_from_an_old_image_is_copied_whole() {
     story.ends_well();
 }
 
+/// What is to be copied is on record before the first block is: the power of both goes, and nothing is forgotten.
+#[test]
+fn a_full_copy_outlives_the_power_of_both() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    story.leave(1);
+    let image = story.world.nodes[1].disk.clone();
+    for turn in 0..2 {
+        assert_eq!(story.write(0, block + 8 * turn, 4), FrontResult::Done);
+        story.start(1);
+        story.heal();
+        story.leave(1);
+    }
+    assert_eq!(story.command(0, Command::Demote), Ok(())); // its log says nothing of what was written
+    story.world.oracle.split = true; // the nodes cannot know what the operator did
+    story.world.nodes[1].disk = image;
+    story.start(1);
+    story.until("the nodes have met", Story::connected);
+    assert_eq!(story.state(1).disk, DiskState::Inconsistent);
+    for node in [0, 1] {
+        story.kill(node, true);
+    }
+    for node in [0, 1] {
+        story.start(node);
+    }
+    story.ends_well();
+}
+
 #[test]
 fn a_blank_disk_never_gets_data_that_is_known_to_be_old() {
     let mut story = Story::with_primary();

@@ -3,8 +3,9 @@
 use crate::fate::DiskPart;
 use crate::story::Story;
 use rblk::limits::EXTENT_BLOCKS;
+use rblk::replica::Connection;
 use rblk::replica::event::{Command, FrontResult};
-use rblk::wire::message::DiskState;
+use rblk::wire::message::{DiskState, Role};
 
 /// All disks take this long from now on, in microseconds.
 fn slow_disks(story: &mut Story, typical: u64) {
@@ -48,6 +49,66 @@ fn a_role_that_changes_during_the_greeting_is_the_one_that_is_told() {
     story.world.net.parted_until = 0;
     story.until("the command is answered", |story| story.world.operator.last_reply.is_some());
     story.until("the nodes have met", Story::connected);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.ends_well();
+}
+
+/// So does one that has its record, and waits for what the lost Primary had sent to land.
+#[test]
+fn a_role_that_waits_for_late_writes_is_the_one_that_is_told() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(4);
+    story.write(0, block, 2);
+    story.world.nodes[1].delay_next = Some(3_000_000);
+    story.begin_write(0, block, 2);
+    story.until("the peer writes", |story| !story.world.nodes[1].disk.in_flight.is_empty());
+    story.kill(0, false);
+    story.until("the loss is noticed", |story| story.state(1).disk == DiskState::Consistent);
+    story.world.command(1, Command::Promote { force: true });
+    story.start(0);
+    story.until("the nodes greet", |story| story.state(1).connection == Connection::Greeting);
+    assert_eq!(story.state(1).role, Role::Secondary, "it is not Primary yet");
+    story.until("the command is answered", |story| story.world.operator.last_reply.is_some());
+    story.until("the nodes have met", Story::connected);
+    assert_eq!(story.state(0).peer_role, Some(Role::Primary));
+    assert_eq!(story.write(1, block, 2), FrontResult::Done);
+    story.ends_well();
+}
+
+/// A node that gives up its role during a greeting does not go on with it as what it was.
+#[test]
+fn a_role_that_is_given_up_during_the_greeting_is_not_told() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(4);
+    story.kill(1, false);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.start(1);
+    story.world.net.slow = (story.world.now + 10_000_000, 200_000);
+    let exchanging = |story: &Story| story.state(1).disk == DiskState::Inconsistent;
+    story.until("the target is on record", exchanging);
+    assert!(!story.connected_at(0));
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    story.until("the nodes have met", Story::connected);
+    assert_eq!(story.state(1).peer_role, Some(Role::Secondary));
+    story.ends_well();
+}
+
+/// Nor does one that takes up its role.
+#[test]
+fn a_role_that_is_taken_up_during_the_greeting_is_told() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(4);
+    story.kill(1, false);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    story.start(1);
+    story.world.net.slow = (story.world.now + 10_000_000, 200_000);
+    let exchanging = |story: &Story| story.state(1).disk == DiskState::Inconsistent;
+    story.until("the target is on record", exchanging);
+    assert!(!story.connected_at(0));
+    assert_eq!(story.promote(0, false), Ok(()));
+    story.until("the nodes have met", Story::connected);
+    assert_eq!(story.state(1).peer_role, Some(Role::Primary));
     assert_eq!(story.write(0, block, 2), FrontResult::Done);
     story.ends_well();
 }
@@ -132,6 +193,25 @@ fn a_target_cut_off_from_its_source_answers_no_read() {
     story.until("both know", |story| !story.connected_at(0) && !story.connected_at(1));
     story.begin_read(1, 0, 1);
     story.rest(1_000);
+    assert!(!story.world.client.is_idle(), "what was copied may be old by now");
+    story.until("the read is answered", |story| story.world.client.is_idle());
+    story.ends_well();
+}
+
+/// A read that such a target began before it was cut off is not answered with what it found afterwards.
+#[test]
+fn a_read_that_outlives_the_connection_to_the_source_is_not_answered() {
+    let mut story = Story::of_two(true);
+    assert_eq!(story.promote(0, true), Ok(()));
+    story.until("half is copied", |story| story.copied(0) > 6 * EXTENT_BLOCKS);
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    assert_eq!(story.promote(1, false), Ok(()));
+    assert_eq!(story.state(1).disk, DiskState::Inconsistent);
+    story.world.nodes[1].delay_next = Some(1_000_000);
+    story.begin_read(1, 0, 1);
+    story.until("the disk reads", |story| !story.world.nodes[1].disk.in_flight.is_empty());
+    story.cut(5_000);
+    story.rest(2_000);
     assert!(!story.world.client.is_idle(), "what was copied may be old by now");
     story.until("the read is answered", |story| story.world.client.is_idle());
     story.ends_well();

@@ -18,6 +18,7 @@ use crate::register::Register;
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::worlds::inject::Inject;
+use rblk::replica::event::FenceId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -34,6 +35,8 @@ pub(crate) enum Event {
     Gust { conn: u64 },
     Resume { node: usize, life: u32 },
     Exit { node: usize, life: u32 },
+    Consent { node: usize, life: u32 },
+    Fence { node: usize, life: u32, id: FenceId },
     Client,
     Operator,
     Fault(Strike),
@@ -229,6 +232,8 @@ impl World {
             Event::Gust { conn } => self.gust(conn),
             Event::Resume { node, life } => self.resume(node, life),
             Event::Exit { node, life } => self.exit(node, life),
+            Event::Consent { node, life } => self.consent(node, life),
+            Event::Fence { node, life, id } => self.fence_turn(node, life, id),
             Event::Client => self.client_turn(),
             Event::Operator => self.operator_turn(),
             Event::Fault(strike) => self.fault_turn(strike),

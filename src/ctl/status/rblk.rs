@@ -18,6 +18,9 @@ pub struct Rblk {
     pub address: Option<String>,
     /// The identity of the data.
     pub generation: Generation,
+    /// What the peer said of itself when the nodes last met; absent if they have not since the daemon's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
     /// What stands in the way, in sentences.
     pub why: Why,
     /// Distinct blocks written by clients while the disks were last apart, in bytes.
@@ -33,7 +36,21 @@ pub struct Rblk {
     pub faults: Option<String>,
 }
 
-/// The identity of the data on this node's disk; each id 32 hexadecimal digits.
+/// The peer, as it was when the nodes last met.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Peer {
+    /// Its role.
+    pub role: super::Role,
+    /// Its disk.
+    pub disk_state: super::DiskState,
+    /// Out of sync by its bitmap, in bytes.
+    pub out_of_sync_bytes: u64,
+    /// The identity of its data.
+    pub generation: Generation,
+}
+
+/// The identity of the data on a disk; each id 32 hexadecimal digits.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Generation {
@@ -43,6 +60,10 @@ pub struct Generation {
     pub base: Option<String>,
     /// Earlier ones, newest first.
     pub history: Vec<String>,
+    /// When the current one was made, by the clock of the node that made it, in milliseconds since 1970; absent if
+    /// its id does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_unix_ms: Option<u64>,
 }
 
 /// Sentences for the operator; empty lists if nothing stands in the way.
@@ -53,6 +74,8 @@ pub struct Why {
     pub not_promotable: Vec<String>,
     /// Why the peer is not connected.
     pub not_connected: Vec<String>,
+    /// Why requests of clients are held.
+    pub suspended: Vec<String>,
     /// Why the resync that runs copies everything.
     pub full_resync: Vec<String>,
 }

@@ -96,10 +96,23 @@ fn additions() -> Rblk {
             current: Some("A".repeat(32)),
             base: Some("B".repeat(32)),
             history: vec!["C".repeat(32)],
+            made_unix_ms: Some(1_790_000_000_000),
         },
+        peer: Some(Peer {
+            role: Role::Secondary,
+            disk_state: DiskState::Consistent,
+            out_of_sync_bytes: 8192,
+            generation: Generation {
+                current: Some("D".repeat(32)),
+                base: Some("B".repeat(32)),
+                history: vec!["C".repeat(32)],
+                made_unix_ms: Some(1_790_000_000_000),
+            },
+        }),
         why: Why {
             not_promotable: vec!["The peer is Primary.".to_owned()],
             not_connected: vec!["Nobody answers at 192.168.1.2:7790.".to_owned()],
+            suspended: vec!["docker2 is lost.".to_owned()],
             full_resync: vec!["the target's disk is fresh".to_owned()],
         },
         written_apart_bytes: 4096,

@@ -14,6 +14,7 @@
 //! | `RBLK_SIM_WORLD=SCRIPT` | play the script undisturbed, with its trace |
 //! | `RBLK_SIM_SCRIPT=SCRIPT` | the worlds of one script |
 //! | `RBLK_SIM_LOTS=N` | N lots of five worlds for each script (default 100) |
+//! | `RBLK_SIM_ALL=1` | go on with the next script after one with a world that ends badly |
 
 mod ending;
 pub(crate) mod fault;

@@ -126,7 +126,8 @@ pub(crate) fn failure_of(text: &str) -> Option<String> {
     play(&named(text), silent()).failure
 }
 
-/// All worlds of all scripts, or of one, and `lots` draws of others for each script.
+/// All worlds of all scripts, or of one, and `lots` draws of others for each script. The first script with a world that
+/// ends badly is the last.
 pub(crate) fn all(only: Option<&str>, lots: u64) {
     let started = Instant::now();
     let mut total = Tally::default();
@@ -146,6 +147,9 @@ pub(crate) fn all(only: Option<&str>, lots: u64) {
             begun.elapsed().as_secs_f64(),
         );
         total.add(found);
+        if !total.failed.is_empty() && std::env::var_os("RBLK_SIM_ALL").is_none() {
+            break;
+        }
     }
     println!(
         "{} worlds, {} events in {:.0} s",

@@ -1,0 +1,226 @@
+//! `rblk explain`: why things are as they are, with the facts, and the commands that help.
+
+use super::{Place, name_argument, print, print_json, units};
+use crate::config::Name;
+use crate::ctl::client::Client;
+use crate::ctl::status::{Generation, Resource, Role};
+use crate::error::Result;
+use serde::Serialize;
+use std::fmt::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+const AFTER_HELP: &str = "\
+Example:
+  rblk explain swarm
+  rblk explain swarm --json | jq -r '.commands[]'";
+
+/// Say why it cannot promote, why it is not connected, why writes wait, why
+/// everything is copied: facts, then the commands that help
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Explain {
+    /// Resource
+    #[arg(value_parser = name_argument)]
+    name: Name,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// All that there is to say.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Explanation {
+    resource: String,
+    /// Each question with its answers; none for what needs no explanation.
+    questions: Vec<Question>,
+    /// The data of both nodes, if they met and are not in touch now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
+    /// Every command that was named.
+    commands: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Question {
+    question: &'static str,
+    because: Vec<String>,
+}
+
+/// Whose data is what.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Data {
+    here: Side,
+    peer: Side,
+    /// The newest state that both have in common; null if there is none.
+    common: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Side {
+    name: String,
+    role: Role,
+    generation: Option<String>,
+    /// When that generation began, by the clock of the node that began it.
+    since: Option<String>,
+    /// Changed since the disks were last equal, as its bitmap says, in bytes.
+    changed_bytes: u64,
+}
+
+impl Explain {
+    pub(super) fn run(self, place: &Place) -> Result<()> {
+        let status = Client::connect(&place.run_dir, self.name.as_str())?.status()?;
+        let explanation = explain(&status);
+        match self.json {
+            true => print_json(&explanation),
+            false => print(&text(&explanation)),
+        }
+    }
+}
+
+fn explain(status: &Resource) -> Explanation {
+    let why = &status.rblk.why;
+    let all = [
+        ("Why do writes wait?", &why.suspended),
+        ("Why is the peer not connected?", &why.not_connected),
+        ("Why can this node not become Primary?", &why.not_promotable),
+        ("Why is everything copied?", &why.full_resync),
+    ];
+    let given = all.into_iter().filter(|(_, because)| !because.is_empty());
+    let questions: Vec<Question> =
+        given.map(|(question, because)| Question { question, because: because.clone() }).collect();
+    let mut commands = Vec::new();
+    for sentence in questions.iter().flat_map(|question| &question.because) {
+        for command in commands_in(sentence) {
+            if !commands.contains(&command) {
+                commands.push(command);
+            }
+        }
+    }
+    Explanation { resource: status.name.clone(), questions, data: data(status), commands }
+}
+
+/// What the nodes said to each other when they last met, while they are apart.
+fn data(status: &Resource) -> Option<Data> {
+    let peer = status.rblk.peer.as_ref().filter(|_| !status.connected())?;
+    let device = status.connection().peer_devices.first().cloned().unwrap_or_default();
+    let here = &status.rblk.generation;
+    Some(Data {
+        here: Side {
+            name: "this node".to_owned(),
+            role: status.role,
+            generation: here.current.clone(),
+            since: since(here),
+            changed_bytes: device.out_of_sync * 1024,
+        },
+        peer: Side {
+            name: status.connection().name,
+            role: peer.role,
+            generation: peer.generation.current.clone(),
+            since: since(&peer.generation),
+            changed_bytes: peer.out_of_sync_bytes,
+        },
+        common: common(here, &peer.generation),
+    })
+}
+
+/// The ids of a side, newest first.
+fn line(of: &Generation) -> impl Iterator<Item = &String> {
+    of.current.iter().chain(of.base.iter()).chain(&of.history)
+}
+
+fn common(here: &Generation, peer: &Generation) -> Option<String> {
+    line(here).find(|id| line(peer).any(|other| other == *id)).cloned()
+}
+
+fn since(of: &Generation) -> Option<String> {
+    let time = UNIX_EPOCH + Duration::from_millis(of.made_unix_ms?);
+    Some(humantime::format_rfc3339_seconds(time).to_string())
+}
+
+/// What stands between backticks.
+fn commands_in(sentence: &str) -> Vec<String> {
+    let between = sentence.split('`').skip(1).step_by(2);
+    between.filter(|text| text.starts_with("rblk ")).map(str::to_owned).collect()
+}
+
+fn text(explanation: &Explanation) -> String {
+    let mut out = String::new();
+    for question in &explanation.questions {
+        let _ = writeln!(out, "{}", question.question);
+        for because in &question.because {
+            let _ = writeln!(out, "  {because}");
+        }
+    }
+    if let Some(data) = &explanation.data {
+        let _ = writeln!(out, "Whose data is what, as the nodes said when they last met?");
+        side(&mut out, &data.here);
+        side(&mut out, &data.peer);
+        let _ = match &data.common {
+            _ if data.here.generation == data.peer.generation => {
+                writeln!(out, "  both are of one generation")
+            }
+            Some(id) => writeln!(out, "  they parted after generation {id}"),
+            None => writeln!(out, "  they have no known state in common"),
+        };
+    }
+    if out.is_empty() {
+        return format!("{}: nothing stands in the way.", explanation.resource);
+    }
+    if !explanation.commands.is_empty() {
+        let _ = writeln!(out, "Commands that help, each as its sentence says:");
+        for command in &explanation.commands {
+            let _ = writeln!(out, "  {command}");
+        }
+    }
+    out
+}
+
+fn side(out: &mut String, side: &Side) {
+    let since = side.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "  {}: {}, generation {}{since}, {} changed apart",
+        side.name,
+        side.role,
+        side.generation.as_deref().unwrap_or("none"),
+        units::bytes(side.changed_bytes)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctl::status::{ConnectionState, sample};
+
+    #[test]
+    fn a_split_brain_is_told_with_its_facts() {
+        let mut status = sample();
+        status.connections[0].connection_state = ConnectionState::StandAlone;
+        status.rblk.why.not_connected =
+            vec!["split brain: run `rblk connect swarm --discard-my-data`".to_owned()];
+        let explanation = explain(&status);
+        assert_eq!(explanation.commands, ["rblk connect swarm --discard-my-data"]);
+        let text = text(&explanation);
+        for part in [
+            "Why is the peer not connected?\n  split brain",
+            "this node: Primary, generation AAAAAAAA",
+            "since 2026-09-21T",
+            "docker2: Secondary, generation DDDDDDDD",
+            "8.0 KiB changed apart",
+            "they parted after generation BBBBBBBB",
+            "Commands that help",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_good_state_needs_no_explanation() {
+        let mut status = sample();
+        status.rblk.why = crate::ctl::status::Why::default();
+        assert_eq!(text(&explain(&status)), "swarm: nothing stands in the way.");
+    }
+}

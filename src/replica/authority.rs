@@ -1,0 +1,176 @@
+//! Who may go on when the two nodes have lost each other.
+//!
+//! ```text
+//!   a completion needs the peer to be out of it
+//!        │
+//!        ▼            over          continue ───────────────────────► on record (`alone.rs`), then completed
+//!   ride-through ───────────► what?  suspend ───► held until the peer is back, or an operator forces it
+//!        │                           fence ─► Asked ─┬─ confirmed ──► on record, then completed
+//!        │ peer back                                 └─ refused ────► held; asked again after a while
+//!        ▼
+//!   as if nothing had happened: same generation, both disks get what was held
+//! ```
+//!
+//! The clock starts when the first completion needs an answer, so an idle volume rides through any cut. Nothing of
+//! this is asked while the answer is known: the peer is there and has no disk, it stepped back in good order, it is on
+//! record as behind, or an operator parted the two or chose this node.
+//!
+//! A confirmed fence lasts until the nodes are up together again. An answer to a question of an earlier separation is
+//! recognised by its number and dropped.
+
+use super::Replica;
+use crate::limits::FENCE_AGAIN_MS;
+use crate::replica::event::{Action, FenceId, Tick};
+use crate::replica::snapshot::{StandAlone, Suspended};
+use crate::wire::message::DiskState;
+
+/// What a Primary that lost its peer may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnPeerLost {
+    /// Go on alone, once that is on record.
+    #[default]
+    Continue,
+    /// Hold what needs the peer until it is back.
+    Suspend,
+    /// Go on once somebody outside has made sure that the peer does not.
+    Fence,
+}
+
+/// What is known of whether the peer is fenced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Fence {
+    #[default]
+    NotAsked,
+    Asked,
+    Confirmed,
+    Refused {
+        at: Tick,
+    },
+}
+
+/// This separation of the two nodes.
+#[derive(Debug, Default)]
+pub(super) struct Separation {
+    /// Since when a completion needs the answer.
+    since: Option<Tick>,
+    /// An operator said that this node goes on.
+    forced: bool,
+    fence: Fence,
+    /// Both disks were equal when the nodes lost each other, and this node has run since.
+    lost_in_sync: bool,
+    /// The number of the last question.
+    asked: u64,
+}
+
+impl Separation {
+    /// The nodes are together: what was learnt is void, and so is an answer that comes late.
+    pub(super) fn ends(&mut self) {
+        *self = Separation { asked: self.asked, ..Separation::default() };
+    }
+}
+
+impl Replica {
+    /// The peer does not go on, or this node need not care. Asks, if somebody has to be asked.
+    pub(super) fn may_go_alone(&mut self) -> bool {
+        let parted = self.orders.stand_alone() == Some(StandAlone::Ordered);
+        if self.link.is_up() || self.sb.peer_outdated || parted || self.separation.forced {
+            return true;
+        }
+        let since = *self.separation.since.get_or_insert(self.now);
+        if self.now.since(since) < self.settings.ride_through_ms * 1000 {
+            return false;
+        }
+        match self.settings.on_peer_lost {
+            OnPeerLost::Continue => true,
+            OnPeerLost::Suspend => false,
+            OnPeerLost::Fence => self.is_fenced(),
+        }
+    }
+
+    /// Asks again some time after a refusal: whoever refused may be able to help by then.
+    fn is_fenced(&mut self) -> bool {
+        match self.separation.fence {
+            Fence::Confirmed => return true,
+            Fence::Asked => return false,
+            Fence::Refused { at } if self.now.since(at) < FENCE_AGAIN_MS * 1000 => return false,
+            Fence::Refused { .. } | Fence::NotAsked => {}
+        }
+        self.ask_fence();
+        false
+    }
+
+    fn ask_fence(&mut self) {
+        self.separation.asked += 1;
+        self.separation.fence = Fence::Asked;
+        let id = FenceId(self.separation.asked);
+        self.actions.push_back(Action::Fence { id });
+    }
+
+    /// Somebody outside has answered.
+    pub(super) fn on_fenced(&mut self, id: FenceId, confirmed: bool) {
+        let current = id == FenceId(self.separation.asked);
+        if !current || self.separation.fence != Fence::Asked || self.link.is_up() {
+            return;
+        }
+        self.separation.fence = match confirmed {
+            true => Fence::Confirmed,
+            false => Fence::Refused { at: self.now },
+        };
+        self.role_change_fenced(confirmed);
+        self.alone_if_awaited();
+    }
+
+    /// The disks were equal, and the nodes have just lost each other.
+    pub(super) fn lost_in_sync(&mut self) {
+        self.separation.lost_in_sync = true;
+    }
+
+    /// True if a promotion may ask for the peer to be fenced. Not after a restart: the peer may have had this very node
+    /// fenced, and gone on, so its data would be newer and fencing it in turn would lose that.
+    pub(super) fn fence_would_help(&self) -> bool {
+        self.settings.on_peer_lost == OnPeerLost::Fence
+            && self.separation.lost_in_sync
+            && !self.link.is_up()
+            && self.disk == DiskState::Consistent
+    }
+
+    /// A promotion needs the peer to be fenced. What is confirmed or asked already counts.
+    pub(super) fn fence_for_promotion(&mut self) -> bool {
+        match self.separation.fence {
+            Fence::Confirmed => return true,
+            Fence::Asked => {}
+            Fence::NotAsked | Fence::Refused { .. } => self.ask_fence(),
+        }
+        false
+    }
+
+    /// An operator takes the responsibility for a Primary whose requests are held.
+    pub(super) fn go_on_by_force(&mut self) {
+        if self.suspension().is_some() {
+            self.separation.forced = true;
+            self.alone_if_awaited();
+        }
+    }
+
+    /// Nobody will allow this node to go on, as far as it knows now.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self.suspension(), Some(Suspended::NotAllowed))
+    }
+
+    /// Why completions are held that need the peer to be out of it; `None` if none are.
+    pub(super) fn suspension(&self) -> Option<Suspended> {
+        let since = self.separation.since?;
+        let held = self.awaits_alone() || self.flusher.awaits_alone();
+        if !held || self.link.conn().is_some() || self.alone.is_recording() || self.is_alone() {
+            return None;
+        }
+        if self.now.since(since) < self.settings.ride_through_ms * 1000 {
+            return Some(Suspended::RideThrough);
+        }
+        match (self.settings.on_peer_lost, self.separation.fence) {
+            (OnPeerLost::Continue, _) | (_, Fence::Confirmed) => None,
+            (OnPeerLost::Fence, Fence::Asked) => Some(Suspended::Fencing),
+            _ => Some(Suspended::NotAllowed),
+        }
+    }
+}
