@@ -69,8 +69,8 @@ impl Fact {
             Fact::Timeout => Source::Clock,
             Fact::Request { .. }
             | Fact::Command { .. }
-            | Fact::Consent { .. }
             | Fact::DeviceStops
+            | Fact::Consent { .. }
             | Fact::Fenced { .. } => Source::Client,
         }
     }

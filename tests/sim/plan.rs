@@ -143,11 +143,7 @@ impl Plan {
         };
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
         plan.consent = rng.chance(20); // last: other seeds stay what they were
-        // Not together with a fence yet: a node that stands alone by `rr-conflict` and is then promoted by a fence may
-        // answer a flush that its peer lacks, and has not recorded it.
-        if plan.on_peer_lost != WhenLost::Fence {
-            plan.policies = crate::policies::random(rng);
-        }
+        plan.policies = crate::policies::random(rng);
         plan
     }
 }
