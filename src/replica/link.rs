@@ -631,6 +631,7 @@ impl Replica {
             }
         }
         self.separation.ends();
+        self.peer_recorded_behind(matches!(found, Verdict::Source { .. }));
         self.role_change_found_peer();
         if self.link.peer_has_disk() {
             self.requests_found_peer();

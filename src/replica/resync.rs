@@ -250,6 +250,7 @@ impl Replica {
         assert!(self.disk == DiskState::UpToDate, "only the newest data is copied");
         self.meta.push(Step::Pages { stale: true });
         self.sb.peer_outdated = false;
+        self.peer_recorded_behind(false);
         let after = self.write_superblock();
         self.resync.stage = Stage::Closing(after);
     }

@@ -75,12 +75,13 @@ impl World {
             && !found.media.stalls(self.now)
             && !found.harmed
             && self.plan.on_peer_lost.of(node) == OnPeerLost::Continue
+            && self.plan.ride_through_ms == 0 // each loss of the peer begins it anew
     }
 
     /// How long a client of an able node waits at most, in microseconds.
     fn patience(&self) -> u64 {
         let disk = OPERATIONS * (self.plan.depth as u64 + 4);
-        (PEER_TIMEOUTS * self.plan.peer_timeout_ms + self.plan.ride_through_ms) * 1_000
+        PEER_TIMEOUTS * self.plan.peer_timeout_ms * 1_000
             + disk * (2 * self.plan.disk_typical)
             + 12 * self.plan.disk_worst.max(50_000)
     }

@@ -220,11 +220,19 @@ impl World {
         let (own, keeper) = (&self.nodes[node].disk.meta, &self.nodes[1 - node].disk);
         let sb = &keeper.meta.superblock;
         let newest = own.superblock.base.is_some() || own.superblock.peer_outdated;
-        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(1 - node) && !newest;
+        // What it is about to record counts, too: a target is void the moment that it decides to be one.
+        let meant = self.nodes[1 - node].snapshot().map_or(*sb, |state| state.superblock);
+        let whole = [sb, &meant].iter().all(|sb| sb.consistent && !sb.outdated);
+        let holds = whole && !self.oracle.is_void(1 - node) && !newest;
         let given_up =
             self.nodes[1 - node].is_running() && self.nodes[1 - node].seen.0 <= DiskState::Failed;
         let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
-        holds && !given_up && !split && self.register.admits_all(&keeper.current)
+        // An order that was given while both disks were good may be heard after this one is gone.
+        holds
+            && !given_up
+            && !split
+            && !self.is_asked()
+            && self.register.admits_all(&keeper.current)
     }
 }
 
