@@ -429,7 +429,13 @@ impl World {
         }
         let target = &mut self.nodes[node];
         let Some(replica) = target.replica.as_ref() else { return };
+        let was_up = target.seen.1 == Connection::Connected;
         target.seen = (replica.disk(), replica.connection());
+        if !was_up && target.seen.1 == Connection::Connected {
+            // Together again: what was learnt apart is void. A peer without a disk is out of it all the same.
+            let peer = replica.snapshot().peer_disk;
+            target.excused = peer.is_some_and(|disk| disk <= DiskState::Failed);
+        }
         target.was_up |= target.seen.1 == Connection::Connected;
         let skewed = target.seen.1 == Connection::Connected && self.net.is_skewed(target.open);
         assert!(!skewed, "oracle version: two that speak different versions are connected");
