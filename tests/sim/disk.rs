@@ -95,6 +95,14 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// Writes that have begun and not ended, with their values; none: zeroes.
+    pub(crate) fn writes_in_flight(&self) -> impl Iterator<Item = (Span, Option<&Vec<u32>>)> {
+        self.in_flight.values().filter_map(|op| match &op.work {
+            Work::Write { data, .. } => Some((op.span?, data.as_ref())),
+            _ => None,
+        })
+    }
+
     /// A disk with `value` in every sector.
     pub(crate) fn new(geometry: &Geometry, meta: MetaDisk, value: impl Fn(usize) -> u32) -> Disk {
         let current: Vec<u32> = (0..geometry.dense_sectors()).map(value).collect();
