@@ -377,7 +377,8 @@ impl World {
         let alone = self.nodes[keeper].recorded_alone();
         let good = self.nodes[keeper].seen.0 == DiskState::UpToDate && alone;
         let void = self.oracle.is_void(0) || self.oracle.is_void(1);
-        let whole = self.nodes[victim].disk.meta.superblock.consistent;
+        let whole = self.nodes[victim].disk.meta.superblock.consistent
+            && self.nodes[victim].seen.0 > DiskState::Inconsistent; // not about to be overwritten either
         let lawful = good
             && whole
             && !void
