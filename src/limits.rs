@@ -63,7 +63,8 @@ pub const PEER_ZERO_CREDITS: usize = FRONT_REQUESTS_MAX + RESYNC_JOBS_MAX;
 pub const RESYNC_JOBS_MAX: usize = 16;
 /// Bitmap pages that may be sent without an answer during the exchange.
 pub const BITMAP_PAGES_AHEAD_MAX: u32 = 8;
-/// Resynced spans that may wait for the flush which makes them stable and lets their bits be cleared.
+/// Resynced spans that may wait for the flush which makes them stable and lets their bits be cleared; and as many
+/// whose flush is under way.
 pub const RESYNC_UNSTABLE_SPANS_MAX: usize = 1024;
 
 /// Buffers of a volume, each of [`IO_BYTES_MAX`]: client requests and the peer's requests together. 36 MiB
@@ -106,6 +107,12 @@ pub const REQUESTS_MAX: usize = FRONT_REQUESTS_MAX
     + PEER_READ_CREDITS
     + PEER_ZERO_CREDITS
     + RESYNC_JOBS_MAX;
+
+/// Names for operations and messages in flight: two legs for each request, metadata writes, flushes.
+pub const OPERATIONS_MAX: usize = 2 * REQUESTS_MAX + 2 * META_BUFFERS_MAX;
+/// Steps of metadata that may be queued: each of the few things that change a superblock waits for its own to become
+/// durable before it wants the next.
+pub const META_STEPS_MAX: usize = 32;
 
 /// Disk operations at once: each request and a flush for it, and metadata.
 pub const DISK_OPERATIONS_MAX: usize = 2 * REQUESTS_MAX + META_BUFFERS_MAX;

@@ -14,10 +14,14 @@
 
 #[path = "sim/authority.rs"]
 mod authority;
+#[path = "sim/bounds.rs"]
+mod bounds;
 #[path = "sim/case.rs"]
 mod case;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/coverage.rs"]
+mod coverage;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/fate.rs"]
@@ -28,6 +32,8 @@ mod geometry;
 mod guard;
 #[path = "sim/kept.rs"]
 mod kept;
+#[path = "sim/media.rs"]
+mod media;
 #[path = "sim/metadisk.rs"]
 mod metadisk;
 #[path = "sim/net.rs"]
@@ -42,6 +48,8 @@ mod oracle;
 mod orders;
 #[path = "sim/plan.rs"]
 mod plan;
+#[path = "sim/policies.rs"]
+mod policies;
 #[path = "sim/register.rs"]
 mod register;
 #[path = "sim/rng.rs"]
@@ -60,8 +68,12 @@ mod scenarios_images;
 mod scenarios_strangers;
 #[path = "sim/scenarios_timing.rs"]
 mod scenarios_timing;
+#[path = "sim/scenarios_weather.rs"]
+mod scenarios_weather;
 #[path = "sim/shrink.rs"]
 mod shrink;
+#[path = "sim/storm.rs"]
+mod storm;
 #[path = "sim/story.rs"]
 mod story;
 #[path = "sim/trace.rs"]

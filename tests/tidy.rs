@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("meta", &[]),
     ("wire", &["meta::superblock"]),
     ("replica", &["wire", "meta"]),
-    ("config", &["error", "meta"]),
+    ("config", &["error", "meta", "wire::policy"]),
     ("import", &["config"]),
     ("io", &["error", "wire", "meta", "replica::event"]),
     ("front", &["error", "io", "replica::event", "wire::message"]),

@@ -15,6 +15,12 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   peer-timeout-ms = 4000     # silence that makes the peer lost, 500 to 25000
   disk-timeout-ms = 30000    # silence that fails the disk, 1000 to 600000
 
+  [resource.split-brain]                 # whose changes are lost; \"disconnect\": an operator says it
+  after-0pri = \"discard-zero-changes\"   # nobody is Primary
+  after-1pri = \"discard-secondary\"      # one is
+  after-2pri = \"disconnect\"             # both are
+  rr-conflict = \"retry-connect\"         # a Primary is behind: wait until it has stepped down
+
   [handlers]                 # commands at an event: docs/handlers.md
   split-brain = \"/usr/local/sbin/mail-admin.sh\"
   timeout-s = 60             # a command that takes longer is ended, 1 to 3600

@@ -23,6 +23,7 @@
 mod handlers;
 mod parse;
 mod section;
+mod split_brain;
 mod value;
 
 pub use handlers::{HandlerKind, Handlers};
@@ -31,6 +32,7 @@ pub use value::{Address, Name};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CONFIG_BYTES_MAX, DISK_TIMEOUT_MS_DEFAULT, PEER_TIMEOUT_MS_DEFAULT};
 use crate::meta::superblock::{GenerationId, NodeId, VolumeId};
+use crate::wire::policy::Policies;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -82,6 +84,8 @@ pub struct Config {
     pub peer_timeout_ms: u64,
     /// Silence of the local disk that fails it, in milliseconds.
     pub disk_timeout_ms: u64,
+    /// Whose changes are lost after a split brain.
+    pub policies: Policies,
     /// Commands that run at an event.
     pub handlers: Handlers,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
@@ -99,6 +103,7 @@ impl Config {
             ride_through_s: 0,
             peer_timeout_ms: PEER_TIMEOUT_MS_DEFAULT,
             disk_timeout_ms: DISK_TIMEOUT_MS_DEFAULT,
+            policies: Policies::default(),
             handlers: Handlers::none(),
             nodes,
         }

@@ -2,7 +2,9 @@
 //! expected.
 
 use super::section::{Found, Section, Source, shorten};
-use super::{Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, handlers};
+use super::{
+    Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, handlers, split_brain,
+};
 use crate::error::{Error, Result};
 use crate::limits::{
     DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
@@ -13,7 +15,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// Keys of `[resource]`.
-const RESOURCE: [&str; 8] = [
+const RESOURCE: [&str; 9] = [
     "name",
     "dual-primary",
     "promote-at-start",
@@ -22,9 +24,8 @@ const RESOURCE: [&str; 8] = [
     "ride-through-s",
     "peer-timeout-ms",
     "disk-timeout-ms",
+    "split-brain",
 ];
-/// Keys of `[resource]` that a later version will know.
-const RESOURCE_LATER: [&str; 1] = ["split-brain"];
 /// Values of `on-peer-lost` that a later version will know.
 const ON_PEER_LOST_LATER: [&str; 1] = ["witness"];
 
@@ -48,6 +49,7 @@ struct Resource<'a> {
     ride_through_s: u64,
     peer_timeout_ms: u64,
     disk_timeout_ms: u64,
+    split_brain: split_brain::Effective,
 }
 
 impl<'a> From<&'a Config> for Effective<'a> {
@@ -62,6 +64,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 ride_through_s: config.ride_through_s,
                 peer_timeout_ms: config.peer_timeout_ms,
                 disk_timeout_ms: config.disk_timeout_ms,
+                split_brain: split_brain::Effective::of(&config.policies, &config.nodes),
             },
             handlers: &config.handlers,
             node: &config.nodes,
@@ -128,6 +131,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         }
     }
     config.prefer = prefer(source, &resource, lost.as_ref(), &config)?;
+    config.policies = split_brain::parse(source, &resource, &config.nodes)?;
     Ok(config)
 }
 
@@ -160,14 +164,8 @@ fn prefer(
     }
 }
 
-/// Says of keys that belong to later versions that they do.
+/// Says of what belongs to later versions that it does.
 fn check_available(source: Source<'_>, resource: &Section<'_>) -> Result<()> {
-    for key in RESOURCE_LATER {
-        if let Some((_, span)) = resource.get(key) {
-            let expected = "expected a file without it";
-            return Err(source.unavailable(&span, &format!("`{key}`"), expected));
-        }
-    }
     match resource.boolean("dual-primary")? {
         Some(found) if found.value => Err(source.unavailable(
             &found.span,

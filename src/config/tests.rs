@@ -109,3 +109,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn policies_after_a_split_brain_are_read_and_printed() {
+    use crate::wire::policy::{After0pri, After1pri, After2pri, RrConflict};
+    let table = "\n[resource.split-brain]\nafter-0pri = \"discard-node-docker2\"\nafter-1pri = \"consensus\"\n\
+                 after-2pri = \"violently-as0p\"\nrr-conflict = \"call-pri-lost\"\n";
+    let text = GOOD.replacen("\n\n", table, 1);
+    let config = parse(&text).expect("valid");
+    assert_eq!(config.policies.after_0pri, After0pri::DiscardSecondNode);
+    assert_eq!(config.policies.after_1pri, After1pri::Consensus);
+    assert_eq!(config.policies.after_2pri, After2pri::ViolentlyAs0p);
+    assert_eq!(config.policies.rr_conflict, RrConflict::CallPriLost);
+    let printed = config.to_toml().expect("printable");
+    assert!(printed.contains("after-0pri = \"discard-node-docker2\""), "{printed}");
+    assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
+}

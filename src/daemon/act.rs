@@ -163,6 +163,7 @@ impl Daemon {
                 }
             }
             Notice::ResyncDone => tracing::info!("resync done: both disks are equal"),
+            Notice::MustStepDown => self.step_down(),
         }
         self.remember_events();
     }

@@ -42,6 +42,14 @@ impl Daemon {
                 let name = self.options.config.name.as_str();
                 self.run_handler(HandlerKind::SplitBrain, &refusal_text(reason, name));
             }
+            // Told at each meeting until its device is let go: once is enough, too.
+            Notice::MustStepDown => {
+                let told = Refusal::PrimaryMustStepDown;
+                if self.story.told.replace(told) != Some(told) {
+                    let name = self.options.config.name.as_str();
+                    self.run_handler(HandlerKind::PriLostAfterSb, &refusal_text(told, name));
+                }
+            }
             Notice::State if self.replica.connection() == Connection::Connected => {
                 self.story.told = None;
                 self.all_may_be_well();

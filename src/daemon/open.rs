@@ -98,6 +98,7 @@ fn start_of(
             peer_timeout_ms: config.peer_timeout_ms,
             disk_timeout_ms: config.disk_timeout_ms,
             al_slots: AL_SLOTS,
+            policies: config.policies,
             ask_consent: config.handlers.command(HandlerKind::BeforeResyncTarget).is_some(),
             on_peer_lost: when_peer_is_lost(config, node),
             ride_through_ms: config.ride_through_s * 1000,

@@ -194,6 +194,16 @@ impl Daemon {
             Some(Held { request, answer, until: now.plus_ms(LET_GO_MS), look_at: now });
     }
 
+    /// By a policy this Primary's data loses: it gives up the role if nobody has its device open.
+    pub(super) fn step_down(&mut self) {
+        tracing::error!(
+            "by the policy for this case the data of this Primary loses: it steps down"
+        );
+        if self.orders.held.is_none() && self.orders.waiting.is_none() {
+            self.take_device_away(Request::Demote, None);
+        }
+    }
+
     /// Takes the device away once nobody has it open, or refuses to.
     fn users_may_be_gone(&mut self) {
         let now = self.clock.now();

@@ -353,6 +353,14 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
         Refusal::PrimaryWouldBeTarget => {
             "the peer's data is newer, but this side is Primary; demote the Primary first".into()
         }
+        Refusal::Policies => format!(
+            "the nodes have different policies in [resource.split-brain]; make both configurations the same (`rblk \
+             config {name}` prints them) and restart the daemon of the node that was changed"
+        ),
+        Refusal::PrimaryMustStepDown => format!(
+            "by the policy for this case the Primary's data loses; its device must be let go, then the nodes connect: \
+             unmount it and run `rblk demote {name}` there"
+        ),
         Refusal::TwoPrimaries => {
             "both nodes are Primary; demote the one whose changes you can lose (if both wrote, split brain is reported \
              next)"

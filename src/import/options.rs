@@ -105,13 +105,7 @@ pub(super) const ROWS: &[Row] = &[
     row(NET, "ko-count", Count(0, 200), "", Becomes(TIMEOUT)),
     row(NET, "ping-int", Count(1, 120), "", Becomes(TIMEOUT)),
     row(NET, "ping-timeout", Count(1, 300), "", Becomes(TIMEOUT)),
-    row(
-        NET,
-        "rr-conflict",
-        One(&["disconnect", "retry-connect", "violently", "call-pri-lost", "auto-discard"]),
-        "disconnect",
-        Differs("rblk disconnects instead of overwriting a Primary's data"),
-    ),
+    row(NET, "rr-conflict", Text, "", Becomes(SPLIT_BRAIN)),
     row(
         NET,
         "always-asbp",

@@ -19,7 +19,7 @@ const TENTH_MS: u64 = 100;
 /// How long DRBD takes with its defaults to give up a peer that is silent.
 const DRBD_SILENCE_MS: u64 = 10_500;
 /// Policies after a split brain: DRBD's option, rblk's key, its words.
-const SPLIT_BRAIN: [(&str, &str, &[&str]); 3] = [
+const SPLIT_BRAIN: [(&str, &str, &[&str]); 4] = [
     (
         "after-sb-0pri",
         "after-0pri",
@@ -43,6 +43,7 @@ const SPLIT_BRAIN: [(&str, &str, &[&str]); 3] = [
         ],
     ),
     ("after-sb-2pri", "after-2pri", &["disconnect", "violently-as0p", "call-pri-lost-after-sb"]),
+    ("rr-conflict", "rr-conflict", &["disconnect", "retry-connect", "violently", "call-pri-lost"]),
 ];
 
 /// Translates `resource`, read from `file`; `None` if what was refused leaves nothing to translate.
@@ -300,7 +301,7 @@ fn split_brain(
                 format!("`{option} {}`: expected one of {}", shorten(&word), words.join(", "));
             return Err(Fault::new(setting.at, what));
         }
-        if word == "call-pri-lost-after-sb" {
+        if word.starts_with("call-pri-lost") {
             findings
                 .warn(setting.at, format!("{option} {word}: see the handler pri-lost-after-sb"));
         }

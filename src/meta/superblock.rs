@@ -157,6 +157,8 @@ pub struct Superblock {
     pub primary: bool,
     /// This node crashed as Primary, and its disk was not compared with the peer's since.
     pub crashed: bool,
+    /// This node was Primary when `current` was made from `base`.
+    pub parted_primary: bool,
     /// Number of times this disk was attached: names the life of a daemon.
     pub instance: u64,
     /// Watermark of this disk. It grows only together with the peer, so no life apart can catch up with it.

@@ -34,6 +34,7 @@ fn superblock() -> Superblock {
         peer_outdated: false,
         primary: true,
         crashed: false,
+        parted_primary: false,
         instance: 3,
         mark: 4,
         peer_mark: 5,
@@ -49,7 +50,7 @@ prop_compose! {
         current: Option<u128>,
         base: Option<u128>,
         history in prop::collection::vec(any::<u128>(), 0..20),
-        flags: [bool; 5],
+        flags: [bool; 6],
         counters in prop::array::uniform3(0..=block::SEQUENCE_MAX),
     ) -> Superblock {
         let mut earlier = History::default();
@@ -69,6 +70,7 @@ prop_compose! {
             peer_outdated: flags[2],
             primary: flags[3],
             crashed: flags[4],
+            parted_primary: flags[5],
             instance: counters[0],
             mark: counters[1],
             peer_mark: counters[2],

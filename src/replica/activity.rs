@@ -219,6 +219,11 @@ impl ActivityLog {
         self.extents().count()
     }
 
+    /// Extents that requests hold.
+    pub(super) fn pinned(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.pins > 0).count()
+    }
+
     /// True if `block` lies in an extent of the log.
     pub(super) fn covers(&self, block: u64) -> bool {
         let extent = u32::try_from(block / EXTENT_BLOCKS).unwrap_or(u32::MAX);

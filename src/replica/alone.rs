@@ -22,6 +22,7 @@ use crate::limits::BLOCK_BYTES;
 use crate::replica::event::{MetaSeq, Notice};
 use crate::span::Span;
 use crate::wire::message::{DiskState, Message, Role};
+use crate::wire::policy::RrConflict;
 
 /// Where this node stands.
 #[derive(Debug, Default)]
@@ -85,8 +86,11 @@ impl Replica {
             return !self.link.peer_has_disk();
         }
         // While the peer is being greeted, what was said of the bitmap must stay true; and a node that is not alone
-        // yet waits a moment rather than diverge from a peer that is almost there.
-        !self.link.is_greeting() || (self.is_alone() && !self.link.said_clean())
+        // yet waits a moment rather than diverge from a peer that is almost there. Whoever may turn out to be a target
+        // must not mark a block after its page was sent.
+        let may_be_target = self.settings.policies.rr_conflict == RrConflict::Violently;
+        let may_mark = self.is_alone() && !self.link.said_clean() && !may_be_target;
+        !self.link.is_greeting() || may_mark
     }
 
     /// A completion needs the record: makes it, once.
@@ -167,6 +171,7 @@ impl Replica {
         }
         self.sb.base = self.sb.current;
         self.sb.current = Some(next);
+        self.sb.parted_primary = self.role == Role::Primary;
     }
 
     /// A step of metadata became durable: perhaps the one that was waited for.

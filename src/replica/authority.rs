@@ -13,7 +13,7 @@
 //!
 //! The clock starts when the first completion needs an answer, so an idle volume rides through any cut. Nothing of
 //! this is asked while the answer is known: the peer is there and has no disk, it stepped back in good order, it is on
-//! record as behind, or an operator parted the two or chose this node.
+//! record as behind, or an operator chose this node. That an operator parted the two says nothing of the peer.
 //!
 //! A confirmed fence lasts until the nodes are up together again. An answer to a question of an earlier separation is
 //! recognised by its number and dropped.
@@ -21,7 +21,7 @@
 use super::Replica;
 use crate::limits::FENCE_AGAIN_MS;
 use crate::replica::event::{Action, FenceId, Tick};
-use crate::replica::snapshot::{StandAlone, Suspended};
+use crate::replica::snapshot::Suspended;
 use crate::wire::message::DiskState;
 
 /// What a Primary that lost its peer may do.
@@ -58,6 +58,8 @@ pub(super) struct Separation {
     fence: Fence,
     /// Both disks were equal when the nodes lost each other, and this node has run since.
     lost_in_sync: bool,
+    /// The peer has it on record that its data is behind: it said so in this life of the daemon.
+    peer_is_behind: bool,
     /// The number of the last question.
     asked: u64,
 }
@@ -72,8 +74,9 @@ impl Separation {
 impl Replica {
     /// The peer does not go on, or this node need not care. Asks, if somebody has to be asked.
     pub(super) fn may_go_alone(&mut self) -> bool {
-        let parted = self.orders.stand_alone() == Some(StandAlone::Ordered);
-        if self.link.is_up() || self.sb.peer_outdated || parted || self.separation.forced {
+        // Our record alone may be ahead of the peer's: it is made before a resync begins, and the link may be lost then.
+        let behind = self.sb.peer_outdated && self.separation.peer_is_behind;
+        if self.link.is_up() || behind || self.separation.forced {
             return true;
         }
         let since = *self.separation.since.get_or_insert(self.now);
@@ -118,6 +121,11 @@ impl Replica {
         };
         self.role_change_fenced(confirmed);
         self.alone_if_awaited();
+    }
+
+    /// The peer has recorded that its data is behind, or that it is not any more.
+    pub(super) fn peer_recorded_behind(&mut self, behind: bool) {
+        self.separation.peer_is_behind = behind;
     }
 
     /// The disks were equal, and the nodes have just lost each other.

@@ -10,6 +10,7 @@
 //!
 //! A transaction of the activity log takes in every extent that was asked for before it starts: group commit.
 
+use crate::limits::META_STEPS_MAX;
 use crate::meta::superblock::Superblock;
 use crate::replica::event::MetaSeq;
 use std::collections::VecDeque;
@@ -58,7 +59,7 @@ pub(super) struct MetaQueue {
 impl MetaQueue {
     pub(super) fn new() -> MetaQueue {
         MetaQueue {
-            steps: VecDeque::with_capacity(32),
+            steps: VecDeque::with_capacity(META_STEPS_MAX),
             progress: Progress::Waiting,
             in_flight: 0,
             next: MetaSeq(1),
@@ -76,12 +77,27 @@ impl MetaQueue {
 
     /// The step of the next transaction of the activity log: one that is queued and has not started, or a new one.
     pub(super) fn log_step(&mut self) -> MetaSeq {
+        self.next_such(Step::Log)
+    }
+
+    /// The step after which the bits set so far are durable: one that is queued and has not started, or a new one. A
+    /// link that comes and goes while the disk is slow must not queue one after the other.
+    pub(super) fn pages_step(&mut self) -> MetaSeq {
+        self.next_such(Step::Pages { stale: false })
+    }
+
+    fn next_such(&mut self, wanted: Step) -> MetaSeq {
         let started = usize::from(self.progress != Progress::Waiting);
-        let queued = self.steps.iter().skip(started).find(|(_, step)| *step == Step::Log);
+        let queued = self.steps.iter().skip(started).find(|(_, step)| *step == wanted);
         match queued {
             Some((seq, _)) => *seq,
-            None => self.push(Step::Log),
+            None => self.push(wanted),
         }
+    }
+
+    /// Steps that are not durable.
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
     }
 
     /// The step being written.

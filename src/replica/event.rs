@@ -325,6 +325,8 @@ pub enum Notice {
     },
     /// A resync ended; both disks are equal.
     ResyncDone,
+    /// By a policy this Primary's data loses against the peer's: whoever can, demote it.
+    MustStepDown,
 }
 
 /// Why a command failed: what stands in the way. Rendered with the remedy by the command line.

@@ -5,7 +5,6 @@
 //! A full resync sends no pages: both nodes know to set every bit.
 
 use super::Replica;
-use super::durable::Step;
 use crate::limits::{BITMAP_PAGES_AHEAD_MAX, PAGE_BIT_BYTES};
 use crate::replica::event::{MetaSeq, Payload};
 use crate::replica::generation::Verdict;
@@ -57,7 +56,7 @@ impl Replica {
         }
         let exchange = &self.link.exchange;
         if exchange.sent_end && exchange.got_end {
-            let union = self.meta.push(Step::Pages { stale: false });
+            let union = self.meta.pages_step();
             self.prepare(union);
         }
     }

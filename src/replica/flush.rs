@@ -47,6 +47,11 @@ impl Flusher {
         !(self.covered.is_empty() && self.next.is_empty() && self.unrecorded.is_empty())
     }
 
+    /// Clients whose flush is not answered.
+    pub(super) fn clients(&self) -> usize {
+        self.covered.len() + self.next.len() + self.unrecorded.len()
+    }
+
     pub(super) fn asked(&self) -> Option<Tick> {
         (!self.next.is_empty()).then_some(self.since)
     }

@@ -6,7 +6,8 @@
 //! ```text
 //!  #  | when                                                      | verdict
 //! ----+-----------------------------------------------------------+----------------------------------------
-//!  1  | both Primary                                              | refuse: two Primaries
+//!  0  | the policies of the two differ                            | refuse: policies
+//!  1  | both Primary, and it is no split brain (21)               | refuse: two Primaries
 //!  2  | both discard their data                                   | refuse: nobody is left
 //!  3  | a side has no disk: Primary's data must be the peer's,    | one disk, else refuse
 //!     | with what a power cut may have taken from it              |
@@ -29,21 +30,26 @@
 //! 18  | same generation, bits, nothing tells them apart           | lower node number is source, bitmap
 //! 19  | the peer's base is my generation: it went on without me   | peer is source, bitmap
 //! 20  | my generation is in the peer's history                    | peer is source, full
-//! 21  | histories meet, neither contains the other's end          | refuse: split brain
+//!  21  | histories meet, neither contains the other's end          | by policy (`split_brain`) if both track
+//!     |                                                           | the same base, else refuse: split brain
 //! 22  | nothing in common                                         | refuse: unrelated
 //! 23  | 21 or 22, but one side discards its data                  | it is target: bitmap if both track the
 //!     |                                                           | same base, else full
 //! ```
 //!
-//! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is never a
-//! target. A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then
-//! neither equal generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal
-//! generations" alone: equal ids with bits set still resync those bits. Rule 23 may use the bitmaps if the bases are
-//! equal: each lists what differs from the one state that both once had, so where neither has a bit, both still have
-//! that. Where ancestry decides, nothing is discarded that it would keep.
+//! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is a target only
+//! where an operator has ordered that (`rr-conflict`). Rule 23 goes before the policies: it is the later order.
+//!
+//! A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then neither
+//! equal generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal generations"
+//! alone: equal ids with bits set still resync those bits. Rule 23 may use the bitmaps if the bases are equal: each
+//! lists what differs from the one state that both once had, so where neither has a bit, both still have that. Where
+//! ancestry decides, nothing is discarded that it would keep.
 
 use crate::meta::superblock::{GenerationId, NodeId};
+use crate::replica::split_brain::{Decision, Party, decide};
 use crate::wire::message::{DiskState, Refusal, Role, State};
+use crate::wire::policy::{Policies, RrConflict};
 
 /// What to do with the two disks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +72,13 @@ pub enum Verdict {
     },
     /// They must not go on.
     Refuse(Refusal),
+    /// A Primary's data loses by a policy: it must step down before they can go on.
+    StepDown {
+        /// It is this node.
+        me: bool,
+        /// Its changes are void, too: it went its own way.
+        void: bool,
+    },
 }
 
 /// Why everything is copied.
@@ -82,11 +95,14 @@ pub enum Full {
 }
 
 /// True if waiting does not help: only an operator can say whose data counts.
-pub fn needs_operator(reason: Refusal) -> bool {
-    matches!(
-        reason,
-        Refusal::SplitBrain | Refusal::Unrelated | Refusal::BothDiscard | Refusal::RolledBack
-    )
+pub fn needs_operator(reason: Refusal, policies: &Policies) -> bool {
+    match reason {
+        Refusal::SplitBrain | Refusal::Unrelated | Refusal::BothDiscard | Refusal::RolledBack => {
+            true
+        }
+        Refusal::PrimaryWouldBeTarget => policies.rr_conflict == RrConflict::Disconnect,
+        _ => false,
+    }
 }
 
 /// One side of the comparison.
@@ -102,16 +118,35 @@ pub struct Side<'a> {
 pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
     assert!(me.node != peer.node, "a node is not its own peer");
     let (mine, theirs) = (me.state, peer.state);
-    if mine.role == Role::Primary && theirs.role == Role::Primary {
-        return Verdict::Refuse(Refusal::TwoPrimaries);
+    if mine.policies != theirs.policies {
+        return Verdict::Refuse(Refusal::Policies);
     }
+    let found = match compare(me, peer) {
+        Verdict::Refuse(Refusal::SplitBrain) => by_policy(me, peer),
+        _ if both_primary(mine, theirs) => Verdict::Refuse(Refusal::TwoPrimaries),
+        found => found,
+    };
+    match found {
+        Verdict::Source { .. } => direction_allowed(mine, theirs, found),
+        Verdict::Target { .. } => direction_allowed(theirs, mine, found),
+        other => other,
+    }
+}
+
+fn both_primary(mine: &State, theirs: &State) -> bool {
+    mine.role == Role::Primary && theirs.role == Role::Primary
+}
+
+/// Rules 2 to 23, as far as data alone decides.
+fn compare(me: Side<'_>, peer: Side<'_>) -> Verdict {
+    let (mine, theirs) = (me.state, peer.state);
     if mine.discard_my_data && theirs.discard_my_data {
         return Verdict::Refuse(Refusal::BothDiscard);
     }
     if mine.disk <= DiskState::Failed || theirs.disk <= DiskState::Failed {
         return one_disk(mine, theirs);
     }
-    let found = match (mine.current, theirs.current) {
+    match (mine.current, theirs.current) {
         (None, None) => Verdict::Fresh,
         (Some(_), None) => Verdict::Source { full: Some(Full::Fresh) },
         (None, Some(_)) => Verdict::Target { full: Some(Full::Fresh) },
@@ -121,11 +156,32 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
             Verdict::Refuse(reason) => discarded(mine, theirs).unwrap_or(Verdict::Refuse(reason)),
             found => found,
         },
+    }
+}
+
+/// A split brain: what was ordered for it. Only where both bitmaps tell what was changed since the same moment.
+fn by_policy(me: Side<'_>, peer: Side<'_>) -> Verdict {
+    let (mine, theirs) = (me.state, peer.state);
+    if mine.base.is_none() || mine.base != theirs.base {
+        return Verdict::Refuse(Refusal::SplitBrain);
+    }
+    let party = |state: &State| Party {
+        primary: state.role == Role::Primary,
+        parted_primary: state.parted_primary,
+        changes: state.dirty_blocks,
     };
-    match found {
-        Verdict::Source { .. } => direction_allowed(mine, theirs, found),
-        Verdict::Target { .. } => direction_allowed(theirs, mine, found),
-        other => other,
+    let i_am = usize::from(peer.node < me.node);
+    let mut nodes = [party(mine), party(theirs)];
+    nodes.rotate_left(i_am);
+    match decide(&mine.policies, nodes) {
+        Decision::Nobody => Verdict::Refuse(Refusal::SplitBrain),
+        Decision::StepDown(loser) => Verdict::StepDown { me: loser == i_am, void: true },
+        // As long as both are Primary, they cannot be connected, whoever loses.
+        Decision::Discard(_) if both_primary(mine, theirs) => {
+            Verdict::Refuse(Refusal::TwoPrimaries)
+        }
+        Decision::Discard(loser) if loser == i_am => Verdict::Target { full: None },
+        Decision::Discard(_) => Verdict::Source { full: None },
     }
 }
 
@@ -248,7 +304,7 @@ fn share_an_ancestor(mine: &State, theirs: &State) -> bool {
 }
 
 /// A direction is refused here, before anything is touched, if its source is no good or its target is serving good
-/// data to clients.
+/// data to clients, unless that was ordered.
 fn direction_allowed(source: &State, target: &State, found: Verdict) -> Verdict {
     match source.disk {
         DiskState::Diskless | DiskState::Failed | DiskState::Inconsistent => {
@@ -258,16 +314,25 @@ fn direction_allowed(source: &State, target: &State, found: Verdict) -> Verdict 
         DiskState::Consistent | DiskState::UpToDate => {}
     }
     let serves_good_data = target.role == Role::Primary && target.disk >= DiskState::Outdated;
-    if serves_good_data {
-        return Verdict::Refuse(Refusal::PrimaryWouldBeTarget);
+    if !serves_good_data {
+        return found;
     }
-    found
+    match target.policies.rr_conflict {
+        RrConflict::Violently => found,
+        RrConflict::CallPriLost => {
+            Verdict::StepDown { me: matches!(found, Verdict::Target { .. }), void: false }
+        }
+        RrConflict::Disconnect | RrConflict::RetryConnect => {
+            Verdict::Refuse(Refusal::PrimaryWouldBeTarget)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::meta::superblock::History;
+    use crate::wire::policy::{After0pri, After1pri, After2pri};
     use proptest::prelude::*;
 
     fn any_state() -> impl Strategy<Value = State> {
@@ -282,7 +347,8 @@ mod tests {
         let flags = any::<(bool, bool, bool, bool, bool)>();
         let marks = (2u64..4, 0u64..4);
         let past = proptest::collection::vec(0u128..5, 0..3);
-        (id(), id(), past, disk, 0u64..3, flags, marks).prop_map(
+        let others = (any_policies(), any::<bool>());
+        (id(), id(), past, disk, 0u64..3, flags, marks, others).prop_map(
             |(
                 current,
                 base,
@@ -291,6 +357,7 @@ mod tests {
                 dirty_blocks,
                 (primary, crashed, survivor, po, discard),
                 (mark, peer_mark),
+                (policies, parted_primary),
             )| {
                 let mut history = History::default();
                 past.into_iter().for_each(|id| history.push(GenerationId(id)));
@@ -305,6 +372,8 @@ mod tests {
                     survivor,
                     peer_outdated: po,
                     discard_my_data: discard,
+                    parted_primary,
+                    policies,
                     mark,
                     peer_mark,
                 }
@@ -312,15 +381,33 @@ mod tests {
         )
     }
 
+    fn any_policies() -> impl Strategy<Value = Policies> {
+        use proptest::sample::select;
+        let choices = (
+            select(After0pri::ALL),
+            select(After1pri::ALL),
+            select(After2pri::ALL),
+            select(RrConflict::ALL),
+        );
+        choices.prop_map(|(after_0pri, after_1pri, after_2pri, rr_conflict)| Policies {
+            after_0pri,
+            after_1pri,
+            after_2pri,
+            rr_conflict,
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
         /// Both nodes reach mirrored verdicts, whatever they say of themselves.
         #[test]
-        fn both_sides_agree(a in any_state(), b in any_state()) {
+        fn both_sides_agree(a in any_state(), b in any_state(), same in 0u8..20) {
+            let b = if same > 0 { State { policies: a.policies, ..b } } else { b };
             let (one, two) = (Side { node: NodeId(0), state: &a }, Side { node: NodeId(1), state: &b });
             let mirrored = match verdict(two, one) {
                 Verdict::Source { full } => Verdict::Target { full },
                 Verdict::Target { full } => Verdict::Source { full },
+                Verdict::StepDown { me, void } => Verdict::StepDown { me: !me, void },
                 same => same,
             };
             prop_assert_eq!(verdict(one, two), mirrored);
@@ -329,6 +416,8 @@ mod tests {
         /// Never "equal" while a bit is set, and never a target that serves good data.
         #[test]
         fn bits_are_never_dropped(a in any_state(), b in any_state()) {
+            let b = State { policies: a.policies, ..b };
+            let violently = a.policies.rr_conflict == RrConflict::Violently;
             let (one, two) = (Side { node: NodeId(0), state: &a }, Side { node: NodeId(1), state: &b });
             match verdict(one, two) {
                 Verdict::Equal => {
@@ -339,7 +428,9 @@ mod tests {
                     prop_assert!(a.mark >= b.peer_mark && b.mark >= a.peer_mark);
                 }
                 Verdict::Target { .. } => {
-                    prop_assert!(a.role == Role::Secondary || a.disk == DiskState::Inconsistent);
+                    let spared = a.role == Role::Secondary || a.disk == DiskState::Inconsistent;
+                    prop_assert!(spared || violently);
+                    prop_assert!(a.role == Role::Secondary || b.role == Role::Secondary);
                     prop_assert!(b.disk >= DiskState::Consistent);
                 }
                 Verdict::OneDisk if a.disk <= DiskState::Failed && a.role == Role::Primary => {
@@ -366,6 +457,8 @@ mod tests {
             survivor: false,
             peer_outdated: false,
             discard_my_data: false,
+            parted_primary: false,
+            policies: Policies::default(),
             mark: 5,
             peer_mark: 5,
         }

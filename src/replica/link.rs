@@ -10,6 +10,7 @@
 //! What was said in `State` must stay true until the connection is up: whoever changes its generation, role or disk
 //! meanwhile starts the conversation anew. Frames of an older connection are dropped by its number.
 
+use super::census::Credits;
 use super::exchange::Exchange;
 use super::{Owner, Replica};
 use crate::limits::{
@@ -30,15 +31,6 @@ pub(super) enum Phase {
     Prepare(MetaSeq),
     Ready,
     Up,
-}
-
-/// Frames of each kind that are out and not answered.
-#[derive(Clone, Copy, Debug, Default)]
-struct Credits {
-    data: usize,
-    read: usize,
-    zero: usize,
-    flush: usize,
 }
 
 /// The connection.
@@ -70,6 +62,7 @@ pub(super) struct Link {
     /// A ping whose answer is waited for, and when it was sent.
     stamp: Option<(u64, Tick)>,
     heard: Tick,
+    /// When this node began to greet, perhaps on an earlier connection.
     began: Tick,
     spoke: Tick,
     /// Nobody is blamed for silence before this time: this node itself did not run.
@@ -133,6 +126,11 @@ impl Link {
     /// The peer was told that nothing is out of sync: until it is up, nothing may become so.
     pub(super) fn said_clean(&self) -> bool {
         self.said.is_some_and(|said| said.dirty_blocks == 0)
+    }
+
+    /// The peer was told what this node's data is, and decides.
+    pub(super) fn has_said(&self) -> bool {
+        self.said.is_some()
     }
 
     /// It was up once in this life of the daemon.
@@ -263,6 +261,11 @@ impl Link {
         self.peer_hello.is_some_and(|hello| self.out.zero < usize::from(hello.zero_credits))
     }
 
+    /// What we have out at the peer, and what it has out here.
+    pub(super) fn credits(&self) -> (Credits, Credits) {
+        (self.out, self.taken)
+    }
+
     /// A request goes out.
     pub(super) fn take_credit(&mut self, message: &Message) {
         if let Some(count) = counted(&mut self.out, message) {
@@ -358,11 +361,15 @@ impl Replica {
             self.close(conn, false);
             return;
         }
+        // To clients that wait for it, one greeting that replaces another is the same one: a peer that dials again and
+        // again must not hold them for ever.
+        let began = if self.link.is_greeting() { self.link.began } else { self.now };
         if self.link.conn.is_some() {
             // The peer would not have dialled while the old one lived.
             self.drop_link("replaced by a newer connection");
         }
         self.link.begin(conn, self.now);
+        self.link.began = began;
         let hello = Hello {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL_MAX,
@@ -538,6 +545,12 @@ impl Replica {
                 }
                 self.refuse(reason);
             }
+            Verdict::StepDown { me, void } => {
+                if me {
+                    self.must_step_down(void);
+                }
+                self.refuse(Refusal::PrimaryMustStepDown);
+            }
             Verdict::Target { .. } if self.needs_consent(found) => self.ask_consent(),
             Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
             Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
@@ -572,7 +585,8 @@ impl Replica {
                 self.flush_for_start();
             }
             Verdict::Target { .. } => self.become_target(&peer),
-            Verdict::Fresh | Verdict::OneDisk | Verdict::Refuse(_) => {}
+            Verdict::Fresh | Verdict::OneDisk => {}
+            Verdict::Refuse(_) | Verdict::StepDown { .. } => {}
         }
         let after = if self.sb == before || !self.has_disk() {
             self.sb_durable_with
@@ -612,9 +626,12 @@ impl Replica {
                 self.link.peer_disk = DiskState::UpToDate;
                 self.resync_begins(false);
             }
-            Verdict::Refuse(_) => unreachable!("a refused connection does not come up"),
+            Verdict::Refuse(_) | Verdict::StepDown { .. } => {
+                unreachable!("a refused connection does not come up")
+            }
         }
         self.separation.ends();
+        self.peer_recorded_behind(matches!(found, Verdict::Source { .. }));
         self.role_change_found_peer();
         if self.link.peer_has_disk() {
             self.requests_found_peer();
@@ -650,7 +667,8 @@ impl Replica {
         self.link.last_refusal = Some((by_peer, reason));
         self.notify(Notice::Refused { by_peer, reason });
         // Said by our peer, not by a stranger at its address.
-        if needs_operator(reason) && self.link.peer_hello.is_some() {
+        let policies = &self.settings.policies;
+        if needs_operator(reason, policies) && self.link.peer_hello.is_some() {
             self.stand_alone(StandAlone::Refused(reason));
         }
         if let Some(conn) = self.link.conn {

@@ -26,6 +26,7 @@ mod activity;
 mod admission;
 mod alone;
 pub mod authority;
+pub mod census;
 mod clock;
 mod consent;
 mod dirty;
@@ -47,6 +48,7 @@ mod resync;
 mod role;
 mod settle;
 pub mod snapshot;
+pub mod split_brain;
 mod watermark;
 
 use crate::limits::{AL_RING_BLOCKS, AL_SLOTS, PAGE_BIT_BYTES, REQUESTS_MAX};
@@ -54,6 +56,7 @@ use crate::meta::layout::Layout;
 use crate::meta::records::AlTransaction;
 use crate::meta::superblock::{GenerationId, NodeId, Superblock};
 use crate::wire::message::{DiskState, Message, Role, State};
+use crate::wire::policy::Policies;
 use activity::ActivityLog;
 use alone::Alone;
 use authority::{OnPeerLost, Separation};
@@ -82,6 +85,8 @@ pub struct Settings {
     pub disk_timeout_ms: u64,
     /// Slots of the activity log that are used, at most [`AL_SLOTS`]; the simulator makes do with a few.
     pub al_slots: usize,
+    /// What was ordered for the case of a split brain.
+    pub policies: Policies,
     /// Ask ([`event::Action::AskConsent`]) before a resync overwrites data of this node that is consistent.
     pub ask_consent: bool,
     /// What this node may do as Primary when it has lost its peer.
@@ -205,7 +210,7 @@ impl Replica {
             sb_durable_with: MetaSeq(0),
             ids: GenerationSource { state: start.entropy, unix_ms: start.unix_ms },
             role: Role::Secondary,
-            disk: role::disk_at_start(&sb),
+            disk: role::disk_at_start(&sb, start.settings.on_peer_lost),
             sectors,
             link: Link::new(),
             requests: Requests::new(),
@@ -376,6 +381,8 @@ impl Replica {
             survivor: self.link.was_up(),
             peer_outdated: self.sb.peer_outdated,
             discard_my_data: self.orders.discard_my_data(),
+            parted_primary: self.sb.base.is_some() && self.sb.parted_primary,
+            policies: self.settings.policies,
             mark: self.sb.mark,
             peer_mark: self.sb.peer_mark,
         }

@@ -3,13 +3,11 @@
 //! A name is a slot and a serial number. A late answer carries an old serial and finds nothing.
 
 use super::Owner;
-use crate::limits::REQUESTS_MAX;
+use crate::limits::OPERATIONS_MAX;
 use crate::replica::event::{OpId, Tick};
 
-/// Two legs for each request, metadata writes, flushes.
-const OPS_MAX: usize = 2 * REQUESTS_MAX + 128;
 const SLOT_BITS: u32 = 12;
-const _: () = assert!(OPS_MAX < 1 << SLOT_BITS);
+const _: () = assert!(OPERATIONS_MAX < 1 << SLOT_BITS);
 
 #[derive(Clone, Copy, Debug)]
 struct Op {
@@ -28,7 +26,16 @@ pub(super) struct Ops {
 
 impl Ops {
     pub(super) fn new() -> Ops {
-        Ops { slots: vec![None; OPS_MAX], free: (0..OPS_MAX as u16).rev().collect(), serial: 0 }
+        Ops {
+            slots: vec![None; OPERATIONS_MAX],
+            free: (0..OPERATIONS_MAX as u16).rev().collect(),
+            serial: 0,
+        }
+    }
+
+    /// Names in use.
+    pub(super) fn len(&self) -> usize {
+        OPERATIONS_MAX - self.free.len()
     }
 
     /// A new name.

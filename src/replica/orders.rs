@@ -5,7 +5,7 @@
 //! | disconnect | clients of either node work on the other's disk alone | says goodbye, then stands alone |
 //! | connect | leaving | looks for the peer again |
 //! | ... discard | Primary, or connected | and the next verdict may void this node's changes (`generation.rs`) |
-//! | invalidate | Primary, resync, the peer has no good data or is recorded as behind | forgets what the data is |
+//! | invalidate | Primary, resync, the peer is met, has no good data or is behind | forgets what the data is |
 //! | invalidate peer | not UpToDate, resync, the peer is Primary, unconnected without a record | goes its own way |
 //!
 //! A node that stands alone neither dials nor listens ([`Replica::wants_peer`]). It came to that by an order, or since
@@ -32,6 +32,8 @@ pub(super) struct Orders {
     alone: Option<StandAlone>,
     /// For the next time that the nodes meet: this node's own way is void.
     discard: bool,
+    /// A policy says so, once this node has stepped down.
+    discard_later: bool,
 }
 
 impl Orders {
@@ -46,6 +48,12 @@ impl Orders {
     /// The nodes have met, or this node's data is chosen to go on with.
     pub(super) fn keep_my_data(&mut self) {
         self.discard = false;
+        self.discard_later = false;
+    }
+
+    /// The role is given up.
+    pub(super) fn stepped_down(&mut self) {
+        self.discard |= std::mem::take(&mut self.discard_later);
     }
 }
 
@@ -57,7 +65,7 @@ impl Replica {
 
     /// From here on there is no peer, until an order.
     pub(super) fn stand_alone(&mut self, why: StandAlone) {
-        self.orders.discard = false;
+        self.orders.keep_my_data();
         if self.orders.alone.is_none() {
             self.orders.alone = Some(why);
             self.notify(Notice::State);
@@ -85,6 +93,12 @@ impl Replica {
         self.reply(id, Ok(()));
     }
 
+    /// By a policy this Primary's data loses; `void`: its changes do, and not only its role.
+    pub(super) fn must_step_down(&mut self, void: bool) {
+        self.orders.discard_later = void;
+        self.notify(Notice::MustStepDown);
+    }
+
     /// Somebody's clients would be left without data.
     fn cannot_part(&self) -> Option<CommandError> {
         let good = self.disk == DiskState::UpToDate;
@@ -108,7 +122,7 @@ impl Replica {
         if self.orders.discard != discard && self.link.is_greeting() {
             self.drop_link("an operator changed what this node says of its data");
         }
-        self.orders = Orders { alone: None, discard };
+        self.orders = Orders { alone: None, discard, discard_later: false };
         self.notify(Notice::State);
         self.reply(id, Ok(()));
     }
@@ -135,6 +149,11 @@ impl Replica {
         // Without a word if the peer is behind, or not met yet; else with a goodbye once this node's record is durable.
         let silent = peer || !self.link.is_up();
         let after = if peer {
+            if self.sb.base.is_some() && self.sb.peer_outdated {
+                // A generation of its own in any case: should the peer have gone its own way from the same base, no
+                // policy may take this order back.
+                self.new_generation();
+            }
             self.record_alone();
             self.sb_durable_with
         } else {
@@ -157,6 +176,9 @@ impl Replica {
             Some(CommandError::Resyncing)
         } else if self.link.is_up() {
             (!self.link.peer_can_read()).then_some(CommandError::PeerNotUpToDate)
+        } else if self.link.has_said() {
+            // By what this node has said, the peer may be giving up its own data for it right now.
+            Some(CommandError::Busy)
         } else {
             peer_behind.then_some(CommandError::NewestData)
         }

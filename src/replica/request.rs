@@ -140,6 +140,11 @@ impl Requests {
         self.slots.len() - self.free.len()
     }
 
+    /// Requests in queues.
+    pub(super) fn waiting(&self) -> usize {
+        self.log_queue.len() + self.durable_queue.len() + self.held.len()
+    }
+
     /// True if a write waits for room in the activity log.
     pub(super) fn log_is_starved(&self) -> bool {
         self.starved

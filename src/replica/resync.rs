@@ -106,6 +106,11 @@ impl Resync {
         self.jobs
     }
 
+    /// Copied spans that are not stable.
+    pub(super) fn spans(&self) -> usize {
+        self.copied.len() + self.closed.len()
+    }
+
     /// Spans were copied and no flush has covered them.
     pub(super) fn has_unstable(&self) -> bool {
         !self.copied.is_empty()
@@ -245,6 +250,7 @@ impl Replica {
         assert!(self.disk == DiskState::UpToDate, "only the newest data is copied");
         self.meta.push(Step::Pages { stale: true });
         self.sb.peer_outdated = false;
+        self.peer_recorded_behind(false);
         let after = self.write_superblock();
         self.resync.stage = Stage::Closing(after);
     }

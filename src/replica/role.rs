@@ -14,6 +14,7 @@
 //! it means a crash, and the activity log is compared.
 
 use super::Replica;
+use super::authority::OnPeerLost;
 use super::durable::Step;
 use crate::meta::superblock::{History, Superblock};
 use crate::replica::event::{Action, CommandError, CommandId, MetaSeq, Notice};
@@ -93,12 +94,16 @@ impl RoleChange {
 }
 
 /// What a superblock allows to believe before the peer was heard.
-pub(super) fn disk_at_start(sb: &Superblock) -> DiskState {
+///
+/// That the peer is behind is recorded before the peer has recorded it (`link.rs`). Where a fence lets it become Primary
+/// all the same, only a record of having gone on alone is proof.
+pub(super) fn disk_at_start(sb: &Superblock, on_peer_lost: OnPeerLost) -> DiskState {
+    let certain = sb.base.is_some() || on_peer_lost != OnPeerLost::Fence;
     if !sb.consistent {
         DiskState::Inconsistent
     } else if sb.outdated {
         DiskState::Outdated
-    } else if sb.peer_outdated {
+    } else if sb.peer_outdated && certain {
         DiskState::UpToDate
     } else {
         DiskState::Consistent
@@ -163,9 +168,14 @@ impl Replica {
             self.role_change_ends(Err(CommandError::NotFenced));
             return;
         }
+        if self.disk != DiskState::Consistent {
+            self.role_change_ends(Err(CommandError::NotUpToDate(self.disk)));
+            return; // the peer was there meanwhile, and this disk was about to be overwritten
+        }
         self.drop_link("this node becomes Primary");
-        self.sb.peer_outdated = true;
-        self.disk = DiskState::UpToDate;
+        // What the lost Primary had not flushed may be on this disk alone, and it crashed no less than this node may:
+        // the record of who went on must be there before anything is answered.
+        self.take_responsibility();
         self.rise();
     }
 
@@ -342,6 +352,7 @@ impl Replica {
 
     fn sunk(&mut self) {
         self.role = Role::Secondary;
+        self.orders.stepped_down();
         if self.link.is_greeting() {
             self.drop_link("this node became Secondary during the greeting");
         }
@@ -421,6 +432,7 @@ impl Replica {
         self.link.set_peer_left();
         if good && outdated {
             self.sb.peer_outdated = true;
+            self.peer_recorded_behind(true);
             self.write_superblock();
         }
         self.drop_link("the peer said goodbye");

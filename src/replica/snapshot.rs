@@ -136,15 +136,7 @@ impl Replica {
             block_bytes: hello.map_or(self.block_bytes, |h| h.block_bytes.max(self.block_bytes)),
             discard: self.discard && hello.is_none_or(|h| h.discard),
             connection: self.connection(),
-            replication: if !up {
-                Replication::Off
-            } else if !self.resync.is_active() {
-                Replication::Established
-            } else if self.resync.is_source() {
-                Replication::SyncSource
-            } else {
-                Replication::SyncTarget
-            },
+            replication: self.replication(),
             peer_role: up.then(|| self.link.peer_role()),
             peer_disk: up.then(|| self.link.peer_disk()),
             out_of_sync_bytes: match self.sb.current {
@@ -183,6 +175,19 @@ impl Replica {
             None => Connection::Connecting,
             Some(_) if self.link.is_up() => Connection::Connected,
             Some(_) => Connection::Greeting,
+        }
+    }
+
+    /// What the replication is doing.
+    pub fn replication(&self) -> Replication {
+        if !self.link.is_up() {
+            Replication::Off
+        } else if !self.resync.is_active() {
+            Replication::Established
+        } else if self.resync.is_source() {
+            Replication::SyncSource
+        } else {
+            Replication::SyncTarget
         }
     }
 

@@ -16,6 +16,7 @@
 
 use crate::meta::superblock::{GenerationId, History, NodeId, VolumeId};
 use crate::span::Span;
+use crate::wire::policy::Policies;
 
 /// A role of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +97,10 @@ pub struct State {
     pub peer_outdated: bool,
     /// The sender's operator declares its changes void, should the two have gone different ways.
     pub discard_my_data: bool,
+    /// The sender was Primary when its data went its own way from the base.
+    pub parted_primary: bool,
+    /// What the sender's operator has ordered for the case of a split brain: the receiver must have the same.
+    pub policies: Policies,
     /// The watermark of the sender's disk; it is durable there.
     pub mark: u64,
     /// The highest watermark of the receiver's disk that the sender was told of.
@@ -133,6 +138,10 @@ pub enum Refusal {
     RolledBack,
     /// The Primary's disk failed, and the peer may have lost what it had accepted and not yet put on stable media.
     DataLost,
+    /// The two configurations have different policies for a split brain.
+    Policies,
+    /// By a policy a Primary's data loses: it must step down, then the nodes meet again.
+    PrimaryMustStepDown,
 }
 
 /// How a write without payload is meant.

@@ -1,6 +1,7 @@
 //! The language that two nodes speak over one byte stream. PURE.
 //!
 //! - [`message`] lists what can be said; only valid messages can be represented.
+//! - [`policy`] lists what operators can order for the case of a split brain.
 //! - [`frame`] turns a message into a header of 64 bytes and back. The payload follows the header on the
 //!   stream and is handled by the caller, who also computes its checksum: a message never owns bytes.
 //!
@@ -14,6 +15,7 @@
 
 pub mod frame;
 pub mod message;
+pub mod policy;
 
 /// The newest version this build speaks.
 pub const PROTOCOL_MAX: u16 = 1;

@@ -67,6 +67,7 @@ pub(crate) fn start(input: &mut Input<'_>) -> Node {
         peer_outdated: false,
         primary: false,
         crashed: false,
+        parted_primary: false,
         instance: 0,
         mark: 0,
         peer_mark: 0,

@@ -11,6 +11,7 @@ use rblk::meta::superblock::{GenerationId, NodeId};
 use rblk::span::Span;
 use rblk::wire::PROTOCOL_MAX;
 use rblk::wire::message::{DiskState, Hello, Message, Outcome, Refusal, Role, State, ZeroKind};
+use rblk::wire::policy::Policies;
 
 const DISKS: [DiskState; 6] = [
     DiskState::UpToDate,
@@ -62,6 +63,8 @@ pub(crate) fn state(input: &mut Input<'_>, node: &Node) -> State {
         survivor: false,
         peer_outdated: false,
         discard_my_data: false,
+        parted_primary: false,
+        policies: Policies::default(),
         mark: mine.peer_mark,
         peer_mark: mine.mark,
     };
@@ -97,6 +100,8 @@ pub(crate) fn state(input: &mut Input<'_>, node: &Node) -> State {
                 survivor: flags & 4 != 0,
                 peer_outdated: flags & 8 != 0,
                 discard_my_data: flags & 16 != 0,
+                parted_primary: flags & 32 != 0,
+                policies: Policies::default(),
                 mark: u64::from(flags >> 6),
                 peer_mark: u64::from(flags >> 5 & 1),
             }

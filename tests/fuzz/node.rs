@@ -19,6 +19,7 @@ use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::span::Span;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
+use rblk::wire::policy::Policies;
 use std::collections::BTreeMap;
 
 /// Three pages of the bitmap, the last one ragged.
@@ -611,6 +612,7 @@ fn replica_of(
             peer_timeout_ms: 4_000,
             disk_timeout_ms: 30_000,
             al_slots: AL_SLOTS,
+            policies: Policies::default(),
             ask_consent: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,

@@ -12,6 +12,7 @@ use rblk::replica::authority::OnPeerLost;
 use rblk::replica::event::{Action, Input as Fact, Tick};
 use rblk::replica::{Replica, Settings, Start};
 use rblk::wire::message::DiskState;
+use rblk::wire::policy::Policies;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -89,6 +90,7 @@ fn sound_disk(input: &mut Input<'_>) -> Disk {
         peer_outdated: flags & 16 != 0,
         primary: flags & 32 != 0,
         crashed: flags & 64 != 0,
+        parted_primary: flags & 128 != 0,
         instance: 3,
         mark: 4,
         peer_mark: 5,
@@ -174,6 +176,7 @@ fn start(disk: &Disk) {
             peer_timeout_ms: 4_000,
             disk_timeout_ms: 30_000,
             al_slots: AL_SLOTS,
+            policies: Policies::default(),
             ask_consent: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,

@@ -69,7 +69,6 @@ impl World {
     pub(crate) fn oracle_excuse(&mut self, node: usize, fact: &Fact) {
         let target = &mut self.nodes[node];
         match fact {
-            Fact::Connected { .. } => target.excused = false,
             Fact::Received { message, .. } => {
                 target.excused |= match message {
                     Message::DiskFailed | Message::Bye { .. } => true,
@@ -80,9 +79,7 @@ impl World {
             Fact::Command { command, .. } => {
                 target.excused |= matches!(
                     command,
-                    Command::Promote { force: true }
-                        | Command::Disconnect
-                        | Command::Invalidate { .. }
+                    Command::Promote { force: true } | Command::Invalidate { .. }
                 );
             }
             _ => {}

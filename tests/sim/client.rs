@@ -37,6 +37,10 @@ pub(crate) struct Client {
     pub(crate) stopped: bool,
     /// How the last request ended, for scenarios.
     pub(crate) last_result: Option<FrontResult>,
+    /// Nothing is asked before this time.
+    pub(crate) quiet_until: u64,
+    /// Requests to a node that is not Primary.
+    strays: BTreeMap<u32, Option<Buf>>,
     /// Writes at the victim of a split brain, by request and node: the registers do not know them, since they will be
     /// lost.
     scribbles: BTreeMap<u32, (usize, Buf)>,
@@ -45,6 +49,8 @@ pub(crate) struct Client {
 
 /// Requests from this one on are scribbles.
 const FIRST_SCRIBBLE: u32 = 1 << 20;
+/// And from this one on, strays.
+const FIRST_STRAY: u32 = 1 << 24;
 
 impl Client {
     pub(crate) fn new(plan: &Plan, rng: Rng) -> Client {
@@ -57,9 +63,18 @@ impl Client {
             asked: 0,
             stopped: false,
             last_result: None,
+            quiet_until: 0,
+            strays: BTreeMap::new(),
             scribbles: BTreeMap::new(),
             next_scribble: FIRST_SCRIBBLE,
         }
+    }
+
+    /// Writes of clients at `node` without an answer.
+    pub(crate) fn writes_at(&self, node: usize) -> Vec<(u32, FrontOp)> {
+        let at_node = |pending: &&Pending| pending.node == node && pending.write > 0;
+        let pending = self.pending.iter().flatten().filter(at_node);
+        pending.map(|pending| (pending.write, pending.op)).collect()
     }
 
     /// All requests were made.
@@ -79,6 +94,12 @@ impl Client {
     /// True if a request to the node is not answered.
     pub(crate) fn waits_for(&self, node: usize) -> bool {
         self.pending.iter().flatten().any(|pending| pending.node == node)
+    }
+
+    /// When the oldest request to the node was made.
+    pub(crate) fn waits_since(&self, node: usize) -> Option<u64> {
+        let pending = self.pending.iter().flatten();
+        pending.filter(|pending| pending.node == node).map(|p| p.since).min()
     }
 
     /// When the oldest request was made.
@@ -127,6 +148,9 @@ impl World {
         };
         self.after(pause, Event::Client);
         let Some(node) = self.some_primary() else { return };
+        if self.now < self.client.quiet_until && !self.healing {
+            return;
+        }
         let closed = self.client.closed_at == Some(node) || self.nodes[node].leaving;
         if closed || self.client.left == 0 {
             return;
@@ -201,9 +225,39 @@ impl World {
         let span = Span::new(block * BLOCK_SECTORS, BLOCK_SECTORS as u32).expect("a valid span");
         let buf = self.nodes[node].take_buffer(vec![NOISE | id; BLOCK_SECTORS as usize]);
         self.client.scribbles.insert(id, (node, buf));
+        let step = self.step;
+        if let [Some(fork), _] = self.scribbled() {
+            fork.invoke(span, id, NOISE | id, step);
+        }
         self.sums.count("scribbles");
         let op = FrontOp::Write { span, buf, fua: false };
         self.tell(node, Fact::Request { id: FrontId(id), op });
+    }
+
+    /// Everything that can be asked, of a node that is not Primary: it is refused at once and changes nothing.
+    pub(crate) fn stray(&mut self, node: usize) {
+        for kind in 0..4 {
+            let found = &self.nodes[node];
+            if !found.is_running() || found.paused || self.is_primary(node) {
+                return;
+            }
+            let span = self.some_span();
+            let noise = NOISE | FIRST_STRAY;
+            let buf = (kind < 2)
+                .then(|| self.nodes[node].take_buffer(vec![noise; span.sectors() as usize]));
+            let op = match (kind, buf) {
+                (0, Some(buf)) => FrontOp::Read { span, buf },
+                (1, Some(buf)) => FrontOp::Write { span, buf, fua: false },
+                (2, _) => FrontOp::Zero { span, kind: ZeroKind::Zeroes, fua: true },
+                _ => FrontOp::Flush,
+            };
+            self.sums.count("requests at a Secondary");
+            let id = FIRST_STRAY + kind;
+            self.client.strays.insert(id, buf);
+            self.tell(node, Fact::Request { id: FrontId(id), op });
+            let refused = self.client.strays.is_empty();
+            assert!(refused, "oracle client: a Secondary does not refuse a request");
+        }
     }
 
     /// Scribbles without an answer.
@@ -277,6 +331,20 @@ impl World {
         if let Some((at, buf)) = self.client.scribbles.remove(&id.0) {
             assert!(at == node, "oracle client: answered by another node");
             self.nodes[node].give_back(buf);
+            let (step, done) = (self.step, result == FrontResult::Done);
+            for register in self.scribbled().into_iter().flatten() {
+                register.scribbled(id.0, done, step);
+            }
+            return;
+        }
+        if let Some(buf) = self.client.strays.remove(&id.0) {
+            assert!(
+                result == FrontResult::Invalid,
+                "oracle client: a Secondary answers {result:?}"
+            );
+            if let Some(buf) = buf {
+                self.nodes[node].give_back(buf);
+            }
             return;
         }
         let slot = id.0 as usize;
@@ -292,8 +360,12 @@ impl World {
             let lawful = self.disk_failed || self.client.closed_at == Some(node);
             assert!(lawful, "oracle client: an error without a disk's error");
         }
+        // A node acts as Primary only while a restart would know that it did.
+        let recorded = self.nodes[node].disk.meta.superblock.primary;
+        assert!(!ok || recorded, "oracle role: node {node} answers, and is not Primary on record");
         let (oldest, step) = (self.client.oldest(), self.step);
         match pending.op {
+            FrontOp::Read { .. } if ok && pending.invoked <= self.oracle.ways.chosen_at => {}
             FrontOp::Read { span, buf } if ok => {
                 let data = self.nodes[node].buffer(buf).to_vec();
                 self.register.read(span, &data, pending.invoked, step, oldest);
@@ -320,7 +392,15 @@ impl World {
 
     /// The node dies: nobody will hear what became of its clients' requests.
     pub(crate) fn client_lost(&mut self, node: usize) {
-        self.client.scribbles.retain(|_, (at, _)| *at != node);
+        let step = self.step;
+        let of_node = self.client.scribbles.iter().filter(|(_, (at, _))| *at == node);
+        let lost: Vec<u32> = of_node.map(|(id, _)| *id).collect();
+        for id in lost {
+            self.client.scribbles.remove(&id);
+            for register in self.scribbled().into_iter().flatten() {
+                register.scribbled(id, false, step);
+            }
+        }
         for slot in 0..self.client.pending.len() {
             let Some(pending) = self.client.pending[slot] else { continue };
             if pending.node != node {

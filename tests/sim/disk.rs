@@ -6,8 +6,13 @@
 //! | in flight or ended | daemon killed | power cut |
 //! |---|---|---|
 //! | ended, not flushed | kept | each sector: the stable, the current, or a value between |
-//! | write in flight | landed whole or not | each sector landed or not, or lost |
-//! | metadata in flight | landed whole or not | torn at 64 bytes |
+//! | write in flight | lands whole, in its own time, or never | each sector landed or not, or lost |
+//! | metadata in flight | lands whole, in its own time, or never | torn at 64 bytes |
+//!
+//! A write of a killed daemon may land until the next one has opened the disk, which it does alone: not after that.
+//!
+//! Sectors may be unreadable until they are written (`media.rs` says when). A disk that stalls ends its operations
+//! late, and that may be after it was given up.
 //!
 //! A flush that fails drops what it was to make stable, as a kernel does: a later flush of the same daemon succeeds and
 //! does not make that stable either.
@@ -80,6 +85,9 @@ pub(crate) struct Disk {
     next_stamp: u64,
     /// Volatile sectors by dense block.
     loose: Vec<u8>,
+    /// Sectors that cannot be read until they are written, and how many they are.
+    bad: Vec<bool>,
+    bad_count: usize,
     pub(crate) in_flight: BTreeMap<u64, DataOp>,
     pub(crate) meta: MetaDisk,
     /// Dense blocks that changed since the oracle last looked.
@@ -87,6 +95,14 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// Writes that have begun and not ended, with their values; none: zeroes.
+    pub(crate) fn writes_in_flight(&self) -> impl Iterator<Item = (Span, Option<&Vec<u32>>)> {
+        self.in_flight.values().filter_map(|op| match &op.work {
+            Work::Write { data, .. } => Some((op.span?, data.as_ref())),
+            _ => None,
+        })
+    }
+
     /// A disk with `value` in every sector.
     pub(crate) fn new(geometry: &Geometry, meta: MetaDisk, value: impl Fn(usize) -> u32) -> Disk {
         let current: Vec<u32> = (0..geometry.dense_sectors()).map(value).collect();
@@ -99,6 +115,8 @@ impl Disk {
             dropped: 0,
             next_stamp: 1,
             loose: vec![0; geometry.dense_blocks()],
+            bad: vec![false; current.len()],
+            bad_count: 0,
             current,
             in_flight: BTreeMap::new(),
             meta,
@@ -109,6 +127,11 @@ impl Disk {
     /// True if a sector of the dense block would not survive a power cut for sure.
     pub(crate) fn is_loose(&self, block: usize) -> bool {
         self.loose[block] > 0
+    }
+
+    /// An operation will never end.
+    pub(crate) fn hang(&mut self, op: u64) {
+        self.in_flight.get_mut(&op).expect("an operation in flight").hung = true;
     }
 
     /// True if an operation hangs.
@@ -179,6 +202,9 @@ impl Disk {
             self.between[at] = self.current[at];
         }
         self.current[at] = value;
+        if self.bad_count > 0 {
+            self.bad_count -= usize::from(std::mem::take(&mut self.bad[at]));
+        }
         self.stamps[at][0] = self.next_stamp;
         self.next_stamp += 1;
         self.set_volatile(at, !fua);
@@ -263,17 +289,53 @@ impl Disk {
         }
     }
 
-    /// The daemon is gone; its writes land or not, and then no more.
+    /// A dense block cannot be read any more.
+    pub(crate) fn spoil(&mut self, block: usize) {
+        let sectors = BLOCK_SECTORS as usize;
+        for at in block * sectors..(block + 1) * sectors {
+            self.bad_count += usize::from(!std::mem::replace(&mut self.bad[at], true));
+        }
+    }
+
+    /// Everything can be read again.
+    pub(crate) fn mend(&mut self) {
+        self.bad.fill(false);
+        self.bad_count = 0;
+    }
+
+    /// True if the operation reads what cannot be read.
+    pub(crate) fn is_unreadable(&self, op: u64) -> bool {
+        let Some(DataOp { span: Some(span), work: Work::Read | Work::ReadLocked, .. }) =
+            self.in_flight.get(&op)
+        else {
+            return false;
+        };
+        self.bad_count > 0
+            && self.geometry.pieces(*span).any(|piece| self.bad[piece.dense].contains(&true))
+    }
+
+    /// The daemon is gone. What it had with the disk lands in its own time, or never.
     pub(crate) fn daemon_killed(&mut self, rng: &mut Rng) {
+        let writes = |op: &DataOp| matches!(op.work, Work::Write { .. });
+        self.in_flight.retain(|_, op| writes(op) && rng.chance(75));
+        self.meta.daemon_killed(rng);
+    }
+
+    /// A daemon opens the disk, alone: what is left of its forerunner's writes lands now or never.
+    pub(crate) fn open(&mut self, rng: &mut Rng) {
         self.dropped = 0; // a disk that is opened again was looked after
-        for (_, op) in std::mem::take(&mut self.in_flight) {
-            if let (Work::Write { data, fua }, Some(span)) = (op.work, op.span)
-                && rng.chance(50)
-            {
-                self.write(span, data.as_deref(), fua, || true);
+        for op in self.in_flight.keys().copied().collect::<Vec<_>>() {
+            if rng.chance(50) {
+                self.finish(op);
             }
         }
-        self.meta.daemon_killed(rng);
+        self.in_flight.clear();
+        self.meta.open(rng);
+    }
+
+    /// Writes of a dead daemon may still land.
+    pub(crate) fn is_restless(&self) -> bool {
+        !self.in_flight.is_empty() || self.meta.pending() > 0
     }
 
     /// The power is gone.

@@ -4,6 +4,8 @@
 //! some wait for a moment ([`Moment`]) and strike while something is under way, and some are followed by a second one
 //! before anybody could repair what the first has done.
 
+use crate::media::{MetaPart, Stranger, some_spoil};
+use crate::metadisk::Spoil;
 use crate::net::pause_length;
 use crate::plan::Plan;
 use crate::rng::Rng;
@@ -42,6 +44,24 @@ pub(crate) enum Fault {
     DiskError { node: usize, what: DiskPart, skip: u64 },
     /// The next operation on the disk's data never ends.
     DiskHang { node: usize },
+    /// Operations of the disk that begin in this time do not end before it is over: so many percent of them.
+    Stall { node: usize, length: u64, share: u64 },
+    /// A block of data cannot be read until it is written.
+    Latent { node: usize, block: u64 },
+    /// A block of metadata does not read as it was written.
+    Spoil { node: usize, part: MetaPart, how: Spoil },
+    /// The next start finds the wrong disk.
+    Foreign { node: usize, whose: Stranger, length: u64 },
+    /// The disk is replaced by a fresh one.
+    Blank { node: usize, length: u64 },
+    /// Every connection ends soon after it began; the listener hears of it in so many percent of the cases.
+    Storm { gap: u64, heard: u64, length: u64 },
+    /// The node speaks another version of the protocol.
+    Skew { node: usize, length: u64 },
+    /// Somebody asks a Secondary.
+    Stray { node: usize },
+    /// Nobody asks anything.
+    Idle { length: u64 },
 }
 
 /// Operations of a disk by what they are for.
@@ -71,11 +91,20 @@ enum Kind {
     Invalidate,
     Split,
     Restore,
+    Foreign,
+    Blank,
+    Storm,
+    Skew,
+    Stray,
+    Idle,
     DiskError(DiskPart),
     DiskHang,
+    Stall,
+    Latent,
+    Spoil,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 20] = [
     Kind::Cut,
     Kind::HalfOpen,
     Kind::OneWay,
@@ -90,14 +119,23 @@ const KINDS: [Kind; 14] = [
     Kind::Invalidate,
     Kind::Split,
     Kind::Restore,
+    Kind::Foreign,
+    Kind::Blank,
+    Kind::Storm,
+    Kind::Skew,
+    Kind::Stray,
+    Kind::Idle,
 ];
 
 /// Of disks, which are good in most plans.
-const DISK_KINDS: [Kind; 4] = [
+const DISK_KINDS: [Kind; 7] = [
     Kind::DiskError(DiskPart::Data),
     Kind::DiskError(DiskPart::Flush),
     Kind::DiskError(DiskPart::Metadata),
     Kind::DiskHang,
+    Kind::Stall,
+    Kind::Latent,
+    Kind::Spoil,
 ];
 
 impl Groups {
@@ -161,7 +199,38 @@ impl Groups {
                 Fault::DiskError { node, what, skip: rng.pick(&[0, 0, 1, 5, 30]) }
             }
             Kind::DiskHang => Fault::DiskHang { node },
+            other => draw_more(other, rng, plan, node, length),
         }
+    }
+}
+
+/// The same for what is rarer.
+fn draw_more(kind: Kind, rng: &mut Rng, plan: &Plan, node: usize, length: u64) -> Fault {
+    match kind {
+        Kind::Stall => {
+            let patience = plan.disk_timeout_ms * 1_000;
+            let length = rng.pick(&[patience / 3, patience * 6 / 5, patience * 3]);
+            Fault::Stall { node, length, share: rng.pick(&[30, 100]) }
+        }
+        Kind::Latent => Fault::Latent { node, block: rng.below(1 << 20) },
+        Kind::Spoil => {
+            let (part, how) = some_spoil(rng);
+            Fault::Spoil { node, part, how }
+        }
+        Kind::Foreign => {
+            Fault::Foreign { node, whose: rng.pick(&[Stranger::Volume, Stranger::Peer]), length }
+        }
+        Kind::Blank => Fault::Blank { node, length },
+        Kind::Storm => {
+            let (gap, heard) = (rng.pick(&[2_000, 20_000, 200_000]), rng.pick(&[0, 50, 100]));
+            // Long ones are many events that show little more.
+            let length = if rng.chance(15) { 2 * length } else { length / 4 };
+            Fault::Storm { gap, heard, length: length + 300_000 }
+        }
+        Kind::Skew => Fault::Skew { node, length },
+        Kind::Stray => Fault::Stray { node },
+        Kind::Idle => Fault::Idle { length: 4 * length },
+        _ => unreachable!("drawn before"),
     }
 }
 
@@ -290,6 +359,18 @@ impl World {
                 self.note(Some(node), || format!("! {what:?} will fail, after {skip} more"));
                 self.nodes[node].error_at = Some((what, skip));
             }
+            Fault::Storm { gap, heard, length } => self.storm(gap, heard, length),
+            Fault::Skew { node, length } => self.skew(node, length),
+            Fault::Stray { node } => self.stray(node),
+            Fault::Idle { length } => {
+                self.sums.count("idle times");
+                self.client.quiet_until = self.now + length;
+            }
+            Fault::Stall { .. }
+            | Fault::Latent { .. }
+            | Fault::Spoil { .. }
+            | Fault::Foreign { .. }
+            | Fault::Blank { .. } => self.media_fault(fault),
             Fault::DiskHang { node } => {
                 self.note(Some(node), || "! the next operation will hang".to_string());
                 self.nodes[node].hang_next = true;

@@ -4,13 +4,14 @@
 //! at 64 bytes; the view is then read again from the blocks, as a daemon does at its start.
 
 use crate::rng::Rng;
-use rblk::limits::{EXTENT_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES, PAGE_BLOCKS};
+use rblk::limits::{AL_RING_BLOCKS, EXTENT_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES, PAGE_BLOCKS};
 use rblk::meta::block::Owner;
 use rblk::meta::layout::Layout;
 use rblk::meta::records::{self, AlTransaction};
 use rblk::meta::recovery;
 use rblk::meta::superblock::Superblock;
 use rblk::replica::event::MetaBlock;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Finer than a sector: a superblock fits into one, and its two copies would never be needed.
@@ -36,6 +37,17 @@ struct MetaWrite {
     content: Content,
 }
 
+/// How a block reads that the disk has spoiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Spoil {
+    /// Not at all.
+    Unreadable,
+    /// As something else.
+    Garbage,
+    /// With one bit turned.
+    Flipped,
+}
+
 /// The metadata blocks and those in flight.
 #[derive(Clone)]
 pub(crate) struct MetaDisk {
@@ -43,6 +55,10 @@ pub(crate) struct MetaDisk {
     owner: Owner,
     blocks: BTreeMap<u64, Block>,
     in_flight: BTreeMap<u64, MetaWrite>,
+    /// Blocks that do not read as they were written, until they are written again.
+    spoiled: BTreeMap<u64, Spoil>,
+    /// The activity log cannot be relied on: a start would take everything for dirty.
+    log_lost: bool,
     /// What a start would find now.
     pub(crate) superblock: Superblock,
     log_sequence: u64,
@@ -102,6 +118,8 @@ impl MetaDisk {
             owner,
             blocks,
             in_flight,
+            spoiled: BTreeMap::new(),
+            log_lost: false,
             superblock,
             log_sequence,
             log,
@@ -117,12 +135,59 @@ impl MetaDisk {
     pub(crate) fn restore(&mut self, blocks: Blocks) {
         assert!(self.in_flight.is_empty(), "a disk is restored while nobody uses it");
         self.blocks = blocks;
+        self.spoiled.clear();
         self.read_again();
+    }
+
+    /// A block is spoiled from here on.
+    pub(crate) fn spoil(&mut self, address: u64, how: Spoil) {
+        assert!(self.blocks.contains_key(&address), "a block of the metadata");
+        self.spoiled.insert(address, how);
+        self.read_again();
+    }
+
+    /// Another disk is put in.
+    pub(crate) fn replace(&mut self, fresh: MetaDisk) {
+        assert!(self.in_flight.is_empty(), "a disk is replaced while nobody uses it");
+        *self = MetaDisk { version: self.version + 1, ..fresh };
+    }
+
+    pub(crate) fn is_spoiled(&self) -> bool {
+        !self.spoiled.is_empty()
+    }
+
+    /// Both copies of the superblock are whole and say the same.
+    pub(crate) fn superblocks_agree(&self) -> bool {
+        let found = [0, 1].map(|copy| {
+            let block = self.read(self.layout.superblock(copy))?;
+            Superblock::decode(&self.layout, self.owner, copy, &block).ok()
+        });
+        found[0].is_some() && found[0] == found[1] && !self.writes_superblock()
+    }
+
+    /// Everything reads again as it was written.
+    pub(crate) fn mend(&mut self) {
+        if !self.spoiled.is_empty() {
+            self.spoiled.clear();
+            self.read_again();
+        }
     }
 
     /// A block as a daemon reads it.
     pub(crate) fn read(&self, address: u64) -> recovery::RawBlock {
-        self.blocks.get(&address).cloned()
+        let mut block = self.blocks.get(&address).cloned()?;
+        match self.spoiled.get(&address) {
+            None => {}
+            Some(Spoil::Unreadable) => return None,
+            Some(Spoil::Garbage) => block.fill(0xA5),
+            Some(Spoil::Flipped) => block[META_BLOCK_BYTES / 2] ^= 1,
+        }
+        Some(block)
+    }
+
+    fn put(&mut self, address: u64, block: Block) {
+        self.spoiled.remove(&address);
+        self.blocks.insert(address, block);
     }
 
     /// The newest transaction; an unreliable log is repaired the way a daemon does.
@@ -132,11 +197,11 @@ impl MetaDisk {
             Err(_) => {
                 for page in 0..self.layout.pages() {
                     let block = recovery::uniform_page(&self.layout, self.owner, page, true);
-                    self.blocks.insert(self.layout.bitmap_page(page), Box::new(block));
+                    self.put(self.layout.bitmap_page(page), Box::new(block));
                 }
                 let ring: Vec<_> = recovery::fresh_ring(&self.layout, self.owner).collect();
                 for (address, block) in ring {
-                    self.blocks.insert(address, Box::new(block));
+                    self.put(address, Box::new(block));
                 }
                 self.read_again();
                 recovery::activity_log(&self.layout, self.owner, |at| self.read(at))
@@ -154,15 +219,19 @@ impl MetaDisk {
 
     fn read_again(&mut self) {
         self.version += 1;
-        (self.superblock, _) = recovery::superblock(&self.layout, self.owner, |at| self.read(at))
-            .expect("oracle metadata: no power cut takes both copies of the superblock");
+        let whole = self.spoiled.is_empty();
+        match recovery::superblock(&self.layout, self.owner, |at| self.read(at)) {
+            Ok((found, _)) => self.superblock = found,
+            Err(why) => assert!(!whole, "oracle metadata: a power cut took the superblock: {why}"),
+        }
         let log = recovery::activity_log(&self.layout, self.owner, |at| self.read(at));
+        self.log_lost = log.is_err();
         match log {
             Ok(newest) => {
                 self.log_sequence = newest.sequence;
                 self.log = newest.extents.iter().fold(0, |set, extent| set | 1 << extent);
             }
-            Err(why) => panic!("oracle metadata: a power cut made the log unreliable: {why}"),
+            Err(why) => assert!(!whole, "oracle metadata: a power cut took the log: {why}"),
         }
         self.pages = (0..self.layout.pages())
             .map(|page| self.recover_page(page).unwrap_or_else(|| Box::new([255; PAGE_BIT_BYTES])))
@@ -199,7 +268,7 @@ impl MetaDisk {
     /// A write is on stable media.
     pub(crate) fn finish(&mut self, op: u64) {
         let write = self.in_flight.remove(&op).expect("a metadata write in flight");
-        self.blocks.insert(write.address, write.block);
+        self.put(write.address, write.block);
         self.version += 1;
         match write.content {
             Content::Superblock(found) => {
@@ -213,6 +282,9 @@ impl MetaDisk {
             }
             Content::Page { page, bits } => self.pages[page as usize] = bits,
         }
+        if self.log_lost {
+            self.read_again();
+        }
     }
 
     /// A write failed: old, new or torn.
@@ -224,7 +296,27 @@ impl MetaDisk {
     }
 
     pub(crate) fn daemon_killed(&mut self, rng: &mut Rng) {
+        self.in_flight.retain(|_, _| rng.chance(75));
+        self.version += 1;
+    }
+
+    /// What is left of a killed daemon's writes lands now or never.
+    pub(crate) fn open(&mut self, rng: &mut Rng) {
         self.tear_all(&[0, 100], rng);
+    }
+
+    /// True if the operation is still with the disk.
+    pub(crate) fn has(&self, op: u64) -> bool {
+        self.in_flight.contains_key(&op)
+    }
+
+    /// An address of the metadata of each sort, by lot.
+    pub(crate) fn some_page(&self, rng: &mut Rng) -> u64 {
+        self.layout.bitmap_page(rng.below(u64::from(self.layout.pages())) as u32)
+    }
+
+    pub(crate) fn some_slot(&self, rng: &mut Rng) -> u64 {
+        self.layout.al_slot(rng.below(AL_RING_BLOCKS) as u32)
     }
 
     pub(crate) fn power_cut(&mut self, rng: &mut Rng) {
@@ -251,11 +343,15 @@ impl MetaDisk {
                 old.copy_from_slice(new);
             }
         }
+        if share == 100 {
+            self.spoiled.remove(&write.address);
+        }
     }
 
     /// What a start after a crash right now would find, whatever lands of what is in flight.
     pub(crate) fn record(&self) -> Record<'_> {
-        let (mut logged, mut pages) = (self.log, Vec::new());
+        let on_disk = if self.log_lost { u64::MAX } else { self.log };
+        let (mut logged, mut pages) = (on_disk, Vec::new());
         let mut fresh = self.superblock.current.is_none();
         for write in self.in_flight.values() {
             match &write.content {
@@ -265,14 +361,6 @@ impl MetaDisk {
             }
         }
         Record { on_disk: &self.pages, in_flight: pages, logged, fresh }
-    }
-
-    /// A page of the bitmap rots.
-    pub(crate) fn rot(&mut self, page: u32) {
-        let address = self.layout.bitmap_page(page);
-        let block = self.blocks.get_mut(&address).expect("every block was written at create");
-        block[META_BLOCK_BYTES / 2] ^= 1;
-        self.read_again();
     }
 
     /// A superblock is being written.

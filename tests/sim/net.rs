@@ -7,6 +7,7 @@
 use crate::fate::Moment;
 use crate::node::Fact;
 use crate::rng::Rng;
+use crate::storm::Weather;
 use crate::world::{Event, World};
 use crate::worlds::inject::Passage;
 use rblk::limits::PAGE_BIT_BYTES;
@@ -88,6 +89,8 @@ struct Conn {
     silent: [bool; 2],
     /// When the last message arrives at this node.
     last: [u64; 2],
+    /// A message to this node was cut in the middle.
+    torn: [bool; 2],
     life: [u32; 2],
 }
 
@@ -101,6 +104,19 @@ pub(crate) struct Net {
     pub(crate) parted_until: u64,
     /// Every message takes this long in addition, until then.
     pub(crate) slow: (u64, u64),
+    pub(crate) weather: Weather,
+}
+
+impl Net {
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Nothing more arrives on a connection. False if that was so.
+    pub(crate) fn silence_both(&mut self, conn: u64) -> bool {
+        let Some(found) = self.conns.get_mut(&conn) else { return false };
+        std::mem::replace(&mut found.silent, [true; 2]) != [true; 2]
+    }
 }
 
 impl World {
@@ -108,7 +124,8 @@ impl World {
     pub(crate) fn dial_soon(&mut self) {
         if !self.net.dialling {
             self.net.dialling = true;
-            let pause = self.rng.between(1_000, 600_000);
+            let longest = if self.net.storms(self.now) { 3_000 } else { 600_000 };
+            let pause = self.rng.between(1_000, longest);
             self.after(pause, Event::Dial);
         }
     }
@@ -128,7 +145,9 @@ impl World {
         let conn = self.net.newest;
         let lives = [one.life, two.life];
         let at = [0, 1].map(|_| self.now + self.rng.latency(100, 20_000));
-        self.net.conns.insert(conn, Conn { silent: [false; 2], last: at, life: lives });
+        self.net
+            .conns
+            .insert(conn, Conn { silent: [false; 2], last: at, torn: [false; 2], life: lives });
         self.net.conns.retain(|number, _| number + 4 > conn);
         for node in [0, 1] {
             self.at(at[node], Event::Connected { node, conn });
@@ -136,6 +155,7 @@ impl World {
         // Whoever dials holds the connection from now on.
         self.nodes[0].open = Some(conn);
         self.sums.count("connections");
+        self.weather(conn);
     }
 
     pub(crate) fn connected(&mut self, node: usize, conn: u64) {
@@ -163,6 +183,7 @@ impl World {
         if self.nodes[node].open != Some(conn) {
             return; // closed a moment ago
         }
+        let message = self.as_other_version(node, conn, message);
         let frame = Box::new(Frame::encode(&message, content));
         let peer = 1 - node;
         let mut delay = self.rng.latency(self.plan.net_typical, self.plan.net_worst);
@@ -178,8 +199,15 @@ impl World {
 
     pub(crate) fn deliver(&mut self, node: usize, conn: u64, frame: Frame) {
         let life = self.nodes[node].life;
-        let Some(found) = self.net.conns.get(&conn) else { return };
-        if found.silent[node] || found.life[node] != life {
+        let Some(found) = self.net.conns.get_mut(&conn) else { return };
+        if found.life[node] != life {
+            return;
+        }
+        if found.silent[node] {
+            if !std::mem::replace(&mut found.torn[node], true) && self.nodes[node].is_running() {
+                let (message, content) = frame.decode();
+                self.half_arrives(node, &message, &content);
+            }
             return;
         }
         let passage = self.inject_message(node);

@@ -3,17 +3,19 @@
 //! The contract of buffers: a buffer is free when the request it came with has been answered *and* no operation
 //! uses it. Each `ReadResync` and `ReadPeer` is followed by exactly one send or release of its buffer.
 
+use crate::coverage::input_of;
 use crate::disk::{DataOp, Disk, Work};
 use crate::fate::{DiskPart, Moment};
 use crate::geometry::Geometry;
+use crate::media::Media;
 use crate::metadisk::MetaDisk;
 use crate::net::{Content, Frame};
 use crate::plan::Plan;
 use crate::world::{Event, World};
+use crate::worlds::inject::Ending;
 use rblk::limits::{AL_RING_BLOCKS, PAGE_BLOCKS};
 use rblk::limits::{BLOCK_SECTORS, BUFFERS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 use rblk::meta::layout::Layout;
-use rblk::meta::recovery;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
     Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FenceId, FrontId, FrontOp, Input,
@@ -40,6 +42,7 @@ pub(crate) enum Fact {
     Command { id: CommandId, command: Command },
     Consent { yes: bool },
     Fenced { id: FenceId, confirmed: bool },
+    DeviceStops,
     Timeout,
 }
 
@@ -66,6 +69,7 @@ impl Fact {
             Fact::Timeout => Source::Clock,
             Fact::Request { .. }
             | Fact::Command { .. }
+            | Fact::DeviceStops
             | Fact::Consent { .. }
             | Fact::Fenced { .. } => Source::Client,
         }
@@ -90,6 +94,7 @@ pub(crate) struct Node {
     pub(crate) paused: bool,
     pub(crate) inbox: VecDeque<Fact>,
     pub(crate) disk: Disk,
+    pub(crate) media: Media,
     /// The connection that the driver has open.
     pub(crate) open: Option<u64>,
     /// It was connected in this life.
@@ -143,6 +148,7 @@ impl Node {
             peer_outdated: false,
             primary: false,
             crashed: false,
+            parted_primary: false,
             instance: 0,
             mark: 0,
             peer_mark: 0,
@@ -157,6 +163,7 @@ impl Node {
             paused: false,
             inbox: VecDeque::new(),
             disk,
+            media: Media::default(),
             open: None,
             was_up: false,
             seen: (DiskState::Diskless, Connection::Connecting),
@@ -178,6 +185,7 @@ impl Node {
                 peer_timeout_ms: plan.peer_timeout_ms,
                 disk_timeout_ms: plan.disk_timeout_ms,
                 al_slots: plan.al_slots,
+                policies: plan.policies(),
                 ask_consent: plan.consent,
                 on_peer_lost: plan.on_peer_lost.of(id),
                 ride_through_ms: plan.ride_through_ms,
@@ -244,8 +252,9 @@ impl Node {
             self.buffers.push(Buffer::default());
             self.buffers.len() - 1
         });
-        // Operations that hang keep their buffers for good, beyond what the limits allow for.
-        let hung = self.disk.in_flight.values().filter(|op| op.hung).count();
+        // Operations of a disk that hangs or was given up keep their buffers, beyond what the limits allow for.
+        let given_up = self.seen.0 <= DiskState::Failed;
+        let hung = self.disk.in_flight.values().filter(|op| given_up || op.hung).count();
         assert!(at < BUFFERS_MAX + hung, "oracle bounds: more buffers than the limits promise");
         self.buffers[at] = Buffer { data, owned: true, users: 0 };
         Buf(at as u32)
@@ -308,13 +317,12 @@ impl World {
         }
         let entropy = u128::from(self.rng.next()) << 64 | u128::from(self.rng.next());
         let now = Tick(self.now);
+        self.nodes[node].disk.open(&mut self.rng);
+        self.oracle_superblock(node); // one of its forerunner may have landed
+        let Some((superblock, stale_copy)) = self.find_superblock(node) else { return };
         let target = &mut self.nodes[node];
         target.excused = false;
         let meta = &mut target.disk.meta;
-        let owner = meta.superblock.owner();
-        let found = recovery::superblock(&meta.layout, owner, |at| meta.read(at));
-        let (superblock, stale_copy) =
-            found.expect("oracle metadata: a superblock is found at start");
         let activity = meta.recover_log();
         let start = Start {
             layout: meta.layout,
@@ -356,7 +364,7 @@ impl World {
         } else {
             disk.daemon_killed(rng);
         }
-        self.oracle_superblock(node); // one that was in flight may have landed
+        self.oracle_superblock(node); // one that was in flight may have landed with the power
         self.operator_lost(node);
         self.dial_soon();
     }
@@ -374,8 +382,11 @@ impl World {
             Fact::Consent { .. } => self.dial_soon(),
             _ => {}
         }
+        self.oracle_receive(node, &fact);
         let target = &mut self.nodes[node];
+        let input = input_of(&fact, target.open);
         let mut replica = target.replica.take().expect("only a running node hears of anything");
+        self.sums.coverage.count(&replica, input);
         match fact {
             Fact::Request { id, op } => replica.handle(now, Input::Request { id, op }),
             Fact::DiskDone { op, result } => replica.handle(now, Input::DiskDone { op, result }),
@@ -397,6 +408,7 @@ impl World {
             Fact::Fenced { id, confirmed } => {
                 replica.handle(now, Input::Fenced { id, confirmed });
             }
+            Fact::DeviceStops => replica.handle(now, Input::DeviceStops),
             Fact::Timeout => replica.handle(now, Input::Timeout),
         }
         target.replica = Some(replica);
@@ -417,8 +429,16 @@ impl World {
         }
         let target = &mut self.nodes[node];
         let Some(replica) = target.replica.as_ref() else { return };
+        let was_up = target.seen.1 == Connection::Connected;
         target.seen = (replica.disk(), replica.connection());
+        if !was_up && target.seen.1 == Connection::Connected {
+            // Together again: what was learnt apart is void. A peer without a disk is out of it all the same.
+            let peer = replica.snapshot().peer_disk;
+            target.excused = peer.is_some_and(|disk| disk <= DiskState::Failed);
+        }
         target.was_up |= target.seen.1 == Connection::Connected;
+        let skewed = target.seen.1 == Connection::Connected && self.net.is_skewed(target.open);
+        assert!(!skewed, "oracle version: two that speak different versions are connected");
         let given_up = target.seen.0 <= DiskState::Failed;
         assert!(target.harmed || !given_up, "oracle blame: a disk without a fault is given up");
         let due = replica.next_timeout();
@@ -430,6 +450,7 @@ impl World {
                 self.at(due.0 + 1 + late, Event::Timer { node, life });
             }
         }
+        self.check_census(node);
     }
 
     pub(crate) fn timer(&mut self, node: usize, life: u32) {
@@ -453,7 +474,7 @@ impl World {
                 let target = &mut self.nodes[node];
                 target.disk.meta.start(op.0, block, bytes);
                 let life = target.life;
-                let delay = self.disk_latency();
+                let delay = self.disk_latency() + self.stalled(node);
                 self.after(delay, Event::MetaEnd { node, life, op: op.0 });
                 self.moment(node, Moment::MetaWrite, delay);
             }
@@ -487,6 +508,9 @@ impl World {
                 let lawful = self.oracle.stranger || self.disk_failed;
                 let rude = matches!(notice, Notice::PeerBroken(_)) && !lawful;
                 assert!(!rude, "oracle manners: {node} says {notice:?}");
+                if notice == Notice::MustStepDown {
+                    self.operator.must_step_down = Some(node);
+                }
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
         }
@@ -545,7 +569,7 @@ impl World {
             self.sums.count("hung disk operations");
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
-            let latency = self.disk_latency();
+            let latency = self.disk_latency() + self.stalled(node);
             let delay = self.nodes[node].delay_next.take().unwrap_or(latency);
             self.after(delay, Event::DiskEnd { node, life, op });
             self.moment(node, Moment::DiskOperation, delay);
@@ -560,6 +584,9 @@ impl World {
 
     pub(crate) fn disk_end(&mut self, node: usize, life: u32, op: u64) {
         if self.nodes[node].life != life {
+            if self.is_ghost(node, life) && self.nodes[node].disk.in_flight.contains_key(&op) {
+                self.nodes[node].disk.finish(op);
+            }
             return;
         }
         let flush = matches!(
@@ -567,7 +594,14 @@ impl World {
             Some(DataOp { work: Work::Flush(_), .. })
         );
         let part = if flush { DiskPart::Flush } else { DiskPart::Data };
-        let fails = self.disk_fails(node, part) || self.inject_disk(node, flush);
+        let injected = self.inject_disk(node, flush);
+        match injected {
+            Ending::Well | Ending::Fails => {}
+            Ending::Late(delay) => return self.after(delay, Event::DiskEnd { node, life, op }),
+            Ending::Never => return self.nodes[node].disk.hang(op),
+        }
+        let unreadable = self.is_unreadable(node, op);
+        let fails = self.disk_fails(node, part) || injected == Ending::Fails || unreadable;
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -589,6 +623,10 @@ impl World {
 
     pub(crate) fn meta_end(&mut self, node: usize, life: u32, op: u64) {
         if self.nodes[node].life != life {
+            if self.is_ghost(node, life) && self.nodes[node].disk.meta.has(op) {
+                self.nodes[node].disk.meta.finish(op);
+                self.oracle_superblock(node);
+            }
             return;
         }
         let mut injected = self.inject_meta(node);
@@ -599,10 +637,26 @@ impl World {
             self.nodes[node].disk.meta.fail(op, &mut self.rng);
         } else {
             self.nodes[node].disk.meta.finish(op);
-            self.oracle_superblock(node);
         }
+        self.oracle_superblock(node); // one that failed may have landed
         let ok = !fails && injected.is_none();
         self.tell(node, Fact::MetaDone { op: OpId(op), ok });
+    }
+
+    /// This was the last life of a node that is dead: its writes may still land.
+    fn is_ghost(&self, node: usize, life: u32) -> bool {
+        !self.nodes[node].is_running() && self.nodes[node].life == life + 1
+    }
+
+    fn is_unreadable(&mut self, node: usize, op: u64) -> bool {
+        let unreadable = self.nodes[node].disk.is_unreadable(op);
+        if unreadable {
+            self.nodes[node].harmed = true;
+            self.disk_failed = true;
+            self.sums.count("reads of unreadable blocks");
+            self.note(Some(node), || format!("! operation {op} cannot read"));
+        }
+        unreadable
     }
 
     /// True if the operation that ends now is the one that fails.
@@ -687,6 +741,14 @@ impl Node {
         }
     }
 
+    /// Half of an answer arrives where the core expects it. False if it expects none.
+    pub(crate) fn take_half(&mut self, id: u64, data: &[u32]) -> bool {
+        let Some(buf) = self.expected.get(&id) else { return false };
+        let (half, buffer) = (data.len() / 2, &mut self.buffers[buf.0 as usize]);
+        buffer.data[..half].copy_from_slice(&data[..half]);
+        true
+    }
+
     /// The connection is gone: its answers will not come.
     pub(crate) fn expect_nothing(&mut self) {
         for (_, buf) in std::mem::take(&mut self.expected) {
@@ -711,6 +773,7 @@ fn describe(fact: &Fact) -> String {
         Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
         Fact::Consent { yes } => format!("Consent {yes}"),
         Fact::Fenced { id, confirmed } => format!("Fenced {} {confirmed}", id.0),
+        Fact::DeviceStops => "DeviceStops".to_string(),
         Fact::Timeout => "Timeout".to_string(),
     }
 }

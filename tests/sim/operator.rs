@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::replica::event::{Command, CommandError, CommandId};
 use rblk::replica::{Connection, Replication};
-use rblk::wire::message::{DiskState, Role};
+use rblk::wire::message::{DiskState, Refusal, Role};
 
 /// A command without an answer yet.
 #[derive(Clone, Copy)]
@@ -26,6 +26,10 @@ pub(crate) struct Operator {
     pub(crate) prefer: usize,
     /// Until then he would make a second Primary, if he could.
     pub(crate) folly_until: u64,
+    /// By a policy this Primary must step down.
+    pub(crate) must_step_down: Option<usize>,
+    /// Until then nobody is promoted: they shall meet first.
+    stepped_down_until: u64,
     /// An older copy of each disk.
     images: [Option<Image>; 2],
     pub(crate) healing_since: u64,
@@ -46,6 +50,8 @@ impl Operator {
             asked: None,
             prefer: 0,
             folly_until: 0,
+            must_step_down: None,
+            stepped_down_until: 0,
             images: [None, None],
             healing_since: 0,
             idle: false,
@@ -64,6 +70,9 @@ impl World {
         self.forget_fragile();
         for node in [0, 1] {
             self.replace_disk(node);
+            let mut rng = self.operator.rng.clone();
+            self.look_after_disk(node, &mut rng);
+            self.operator.rng = rng;
         }
         self.copy_disk();
         if self.healing {
@@ -72,7 +81,15 @@ impl World {
         if self.operator.asked.is_some() || self.operator.idle {
             return;
         }
-        if let Some(victim) = self.oracle.victim.filter(|victim| self.is_primary(*victim)) {
+        let told = self.operator.must_step_down.take();
+        if let Some(node) = told.filter(|node| self.is_primary(*node)) {
+            self.sums.count("Primaries that stepped down");
+            self.operator.stepped_down_until = self.now + 3_000_000;
+            self.command(node, Command::Demote);
+        } else if let Some(node) = self.stands_in_the_way() {
+            self.operator.stepped_down_until = self.now + 3_000_000;
+            self.command(node, Command::Demote);
+        } else if let Some(victim) = self.oracle.victim.filter(|victim| self.is_primary(*victim)) {
             self.folly(victim);
         } else if self.is_primary(0) && self.is_primary(1) {
             let stale = if self.serves(0) { 1 } else { 0 };
@@ -82,9 +99,19 @@ impl World {
         } else if self.connect_again() {
         } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
-        } else if self.primary().is_none() {
+        } else if self.primary().is_none() && self.now >= self.operator.stepped_down_until {
             self.want_primary();
         }
+    }
+
+    /// The Primary that is behind, and that nobody may overwrite: when all else is over, it is taken out of the way.
+    fn stands_in_the_way(&self) -> Option<usize> {
+        let refused = |node: &usize| {
+            let state = self.nodes[*node].snapshot();
+            let reason = state.and_then(|state| state.refusal).map(|(_, reason)| reason);
+            matches!(reason, Some(Refusal::PrimaryWouldBeTarget | Refusal::TwoPrimaries))
+        };
+        [0, 1].into_iter().find(|node| self.healing && self.is_primary(*node) && refused(node))
     }
 
     /// A node that lost its disk, or waits for it for ever, starts anew.
@@ -183,6 +210,7 @@ impl World {
         let good = mine.snapshot().is_some_and(|state| state.disk >= DiskState::Consistent);
         !self.oracle.is_void(node)
             && !other.is_running()
+            && !other.disk.is_restless()
             && good
             && sb.current == peer.current
             && peer.base.is_none()
@@ -197,6 +225,10 @@ impl World {
         }
         if matches!(command, Command::Demote | Command::Detach) {
             self.client.closed_at = Some(node);
+        }
+        let ends = matches!(command, Command::Demote | Command::Detach) && self.is_primary(node);
+        if ends && self.operator.rng.chance(30) {
+            self.tell(node, Fact::DeviceStops);
         }
         self.operator.next_command += 1;
         let id = CommandId(self.operator.next_command);
@@ -299,6 +331,11 @@ impl World {
         let disk = &self.nodes[keeper].disk;
         let sb = &disk.meta.superblock;
         let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(keeper);
+        // While the two meet, or a record is on its way, nobody's eyes tell whose data will count in a moment.
+        let meeting = self.nodes.iter().any(|node| node.seen.1 == Connection::Greeting);
+        if meeting || disk.meta.pending() > 0 {
+            return;
+        }
         if holds && self.register.admits_all(&disk.current) {
             self.command(node, Command::Invalidate { peer });
         }
@@ -315,18 +352,14 @@ impl World {
     /// A disk is put back to what it was, while the other holds all that was acknowledged. Only if a watermark was
     /// raised and recorded at the peer since the copy was made: within that second the nodes cannot tell, and say so.
     pub(crate) fn restore(&mut self, node: usize) {
-        let (own, keeper) = (&self.nodes[node].disk.meta, &self.nodes[1 - node].disk);
-        let sb = &keeper.meta.superblock;
-        let newest = own.superblock.base.is_some() || own.superblock.peer_outdated;
-        let holds = sb.consistent && !sb.outdated && !self.oracle.is_void(1 - node) && !newest;
-        let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
-        let Some(image) = self.operator.images[node].take_if(|image| image.mark < sb.peer_mark)
-        else {
+        let told = self.nodes[1 - node].disk.meta.superblock.peer_mark;
+        let Some(image) = self.operator.images[node].take_if(|image| image.mark < told) else {
             return;
         };
-        if holds && !split && self.register.admits_all(&keeper.current) {
+        if self.may_lose(node) {
             self.sums.count("restored disks");
             self.note(Some(node), || format!("! restored to an image with mark {}", image.mark));
+            self.silence(1 - node); // what it said last may not tell more than its disk did
             self.nodes[node].disk.restore(image);
             self.oracle_restored(node);
         }
@@ -344,7 +377,8 @@ impl World {
         let alone = self.nodes[keeper].recorded_alone();
         let good = self.nodes[keeper].seen.0 == DiskState::UpToDate && alone;
         let void = self.oracle.is_void(0) || self.oracle.is_void(1);
-        let whole = self.nodes[victim].disk.meta.superblock.consistent;
+        let whole = self.nodes[victim].disk.meta.superblock.consistent
+            && self.nodes[victim].seen.0 > DiskState::Inconsistent; // not about to be overwritten either
         let lawful = good
             && whole
             && !void
@@ -366,7 +400,8 @@ impl World {
         self.healing = true;
         self.operator.healing_since = self.now;
         self.net.parted_until = 0;
-        self.net.slow = (0, 0);
+        self.net.calm();
+        self.mend_disks();
         self.aim = None;
         for node in [0, 1] {
             let life = self.nodes[node].life;
@@ -395,7 +430,7 @@ impl World {
                     && state.disk == DiskState::UpToDate
                     && state.peer_disk == Some(DiskState::UpToDate)
                     && state.out_of_sync_bytes == 0
-                    && state.local_pending + state.peer_pending == 0
+                    && node.holds_nothing()
                     && !node.leaving
                     && quiet
             })

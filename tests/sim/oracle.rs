@@ -8,6 +8,8 @@
 //! | primaries | every step: at most one that has the newest data or reaches it |
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
+//! | target | each block of a resync: the record of its target says Inconsistent |
+//! | role | each answer to a client: the record of its node says Primary |
 //! | told | each message: what it says of metadata is on disk |
 //! | restored | each step: a disk that was put back takes part only once all of it is marked |
 //! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
@@ -17,7 +19,8 @@
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
 use crate::geometry::Geometry;
-use crate::node::{FIRST_GENERATION, Node};
+use crate::node::{FIRST_GENERATION, Fact, Node};
+use crate::policies::Ways;
 use crate::world::World;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::meta::superblock::GenerationId;
@@ -65,6 +68,8 @@ pub(crate) struct Oracle {
     /// This node was made Primary beside a Primary: it goes its own way from the next durable generation on, and an
     /// operator has decided already that this way will be lost.
     pub(crate) victim: Option<usize>,
+    /// The victim's way and the other's, until one is chosen.
+    pub(crate) ways: Ways,
     /// Set by scenarios that split the lineage on purpose.
     pub(crate) split: bool,
     /// Set by scenarios whose peer is made by hand and breaks the rules on purpose.
@@ -92,8 +97,24 @@ impl Oracle {
             restored: [None; 2],
             restored_at: [0; 2],
             victim: None,
+            ways: Ways::default(),
             split: false,
             stranger: false,
+        }
+    }
+
+    /// Of two ways the victim's was chosen: `loser` is void, and the other went on lawfully.
+    pub(crate) fn choose_way(
+        &mut self,
+        loser: usize,
+        base: Option<GenerationId>,
+        new: GenerationId,
+    ) {
+        self.void = [loser == 0, loser == 1];
+        self.victim = None;
+        self.fragile = None;
+        if let Some(base) = base {
+            self.solo.insert(base.0, new.0);
         }
     }
 
@@ -134,7 +155,8 @@ impl World {
         let mut suspects = std::mem::take(&mut self.oracle.suspects);
         suspects.retain(|block| self.oracle.compared[*block as usize] != Compared::Same);
         for node in [0, 1] {
-            let alive = self.nodes[node].is_running();
+            // One that has given up its disk uses nothing of what was put back.
+            let alive = self.nodes[node].has_disk();
             let takes_part = alive && self.nodes[node].seen.1 == Connection::Connected;
             let unnoticed = self.oracle.restored[node].is_some();
             assert!(!(takes_part && unnoticed), "oracle restored: node {node} takes part");
@@ -153,6 +175,9 @@ impl World {
             }
         }
         self.oracle.suspects = suspects;
+        if self.step.is_multiple_of(64) {
+            self.check_waits();
+        }
     }
 
     /// True for a Primary that can complete writes: a cut-off one without good data cannot, and may find that the other
@@ -279,8 +304,11 @@ impl World {
         let went_its_own_way = self.oracle.victim == Some(node) && sb.consistent && was_consistent;
         if sb.current.is_none() || went_its_own_way {
             self.declare_void(node, sb.current.is_none());
+            if went_its_own_way {
+                self.begin_fork(node);
+            }
         }
-        let sb = &self.nodes[node].disk.meta.superblock;
+        let sb = self.nodes[node].disk.meta.superblock;
         let Some(new) = sb.current else { return };
         if sb.current != old && !self.oracle.parents.contains_key(&new.0) {
             self.oracle.parents.insert(new.0, old.map(|old| old.0));
@@ -289,6 +317,10 @@ impl World {
         if sb.consistent && !was_consistent {
             self.oracle.void[node] = false;
             self.oracle.victim = self.oracle.victim.filter(|victim| *victim != node);
+            self.end_fork();
+        }
+        if !sb.consistent {
+            self.way_may_be_chosen(node, new);
         }
         let sb = &self.nodes[node].disk.meta.superblock;
         let becomes_target = was_consistent && !sb.consistent;
@@ -324,7 +356,10 @@ impl World {
     }
 
     /// What a message says of its sender's metadata is on disk.
-    pub(crate) fn oracle_send(&self, node: usize, message: &Message) {
+    pub(crate) fn oracle_send(&mut self, node: usize, message: &Message) {
+        if let Message::State(state) = message {
+            self.remember_said(node, state);
+        }
         let sender = &self.nodes[node];
         let sb = &sender.disk.meta.superblock;
         let true_ = match message {
@@ -347,9 +382,21 @@ impl World {
         assert!(true_, "oracle told: {message:?} is ahead of the metadata: {sb:?}");
     }
 
+    /// The first block of a resync meets a disk that is no source any more, durably.
+    pub(crate) fn oracle_receive(&self, node: usize, fact: &Fact) {
+        let Fact::Received { conn, message, .. } = fact else { return };
+        let copies = matches!(message, Message::ResyncData { .. } | Message::ResyncZero { .. });
+        let heard = copies && self.nodes[node].open == Some(*conn) && !self.oracle.stranger;
+        let sb = &self.nodes[node].disk.meta.superblock;
+        assert!(!(heard && sb.consistent), "oracle target: node {node} is overwritten unrecorded");
+    }
+
     /// A node is about to die. Decides whether acknowledged, unflushed data may be lost with it.
     pub(crate) fn oracle_before_crash(&mut self, node: usize, power: bool) {
         let other = 1 - node;
+        if power && self.oracle.victim == Some(node) {
+            self.fork_loses_caches();
+        }
         if power {
             self.oracle.powerless_at[node] = self.step;
             match self.truth_without(node) {
@@ -427,6 +474,7 @@ impl World {
         for node in &self.nodes {
             assert!(node.leaked() == 0, "oracle rest: node {} leaks buffers", node.id);
         }
+        self.check_nothing_is_held();
     }
 }
 

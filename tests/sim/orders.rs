@@ -437,6 +437,33 @@ fn crashes_and_flaps_raise_no_alarm() {
     story.ends_well();
 }
 
+/// A split brain in which an operator has declared the other side void: no policy takes that back.
+#[test]
+fn a_policy_does_not_take_back_that_the_peer_is_void() {
+    let mut story = Story::planned(|plan| plan.policies = [5, 3, 0, 1]); // discards node 0, or the Secondary
+    assert_eq!(story.promote(0, false), Ok(()));
+    let (here, there) = (story.block_in(2), story.block_in(6));
+    let blocks = story.state(0).sectors / 8;
+    story.cut(3_000);
+    story.until("the link is down", |story| !story.connected());
+    assert_eq!(story.write(0, here, 2), FrontResult::Done);
+    story.world.oracle.victim = Some(1);
+    assert_eq!(story.promote(1, true), Ok(()));
+    story.world.scribble(1, there);
+    story.until("it is written", |story| story.world.scribbles_pending() == 0);
+    assert_eq!(story.command(1, Command::Demote), Ok(()));
+    story.order(0, INVALIDATE_PEER);
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    story.until("both stand alone", |story| story.alone(0) && story.alone(1));
+    story.order(1, DISCARD);
+    story.order(0, CONNECT);
+    story.heal();
+    assert_eq!(story.copied(0), blocks);
+    assert_eq!(story.promote(0, false), Ok(()));
+    assert_eq!(story.read(0, here, 2), FrontResult::Done);
+    story.ends_well();
+}
+
 /// A mark is told when it is durable, not before: a power cut between the two would look like an older image.
 #[test]
 fn a_power_cut_while_a_mark_is_recorded_raises_no_alarm() {

@@ -8,6 +8,7 @@ use crate::authority::WhenLost;
 use crate::fate::{Groups, Strike};
 use crate::rng::Rng;
 use rblk::limits::EXTENT_BLOCKS;
+use rblk::wire::policy::Policies;
 use serde::{Deserialize, Serialize};
 
 /// A run, spelled out. Times in microseconds.
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) nonsense: bool,
     /// The operator forces a promotion where that loses nothing.
     pub(crate) force: bool,
+    /// What both nodes do after a split brain: one digit for each of the four policies, see `policies.rs`.
+    pub(crate) policies: [usize; 4],
     /// The nodes ask before a resync overwrites consistent data. Mostly the answer is yes.
     pub(crate) consent: bool,
     /// The faults are over.
@@ -81,6 +84,7 @@ impl Default for Plan {
             repair: 0,
             nonsense: false,
             force: false,
+            policies: crate::policies::DEFAULT,
             consent: false,
             until: 0,
             on_peer_lost: WhenLost::Continue,
@@ -91,6 +95,11 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// What both nodes have ordered for the case of a split brain.
+    pub(crate) fn policies(&self) -> Policies {
+        crate::policies::of(self.policies)
+    }
+
     /// The plan of a random run.
     pub(crate) fn random(rng: &mut Rng) -> Plan {
         let extents = if rng.chance(10) { rng.between(32, 36) } else { rng.between(10, 14) };
@@ -120,6 +129,7 @@ impl Plan {
             repair: rng.pick(&[1, 5, 20]),
             nonsense: rng.chance(30),
             force: rng.chance(30),
+            policies: crate::policies::DEFAULT,
             consent: false,
             until: rng.between(10, 60) * 1_000_000,
             on_peer_lost: match rng.below(8) {
@@ -133,6 +143,7 @@ impl Plan {
         };
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
         plan.consent = rng.chance(20); // last: other seeds stay what they were
+        plan.policies = crate::policies::random(rng);
         plan
     }
 }

@@ -51,6 +51,19 @@ impl Register {
         Register { geometry: geometry.clone(), sectors }
     }
 
+    /// What a disk holds that goes its own way: of what it has only in its cache, also what a power cut leaves.
+    pub(crate) fn of(geometry: &Geometry, stable: &[u32], current: &[u32], now: u64) -> Register {
+        let mut register = Register::new(geometry);
+        for (entries, (kept, value)) in register.sectors.iter_mut().zip(stable.iter().zip(current))
+        {
+            entries[0].value = *value;
+            if kept != value {
+                entries.insert(0, Entry { value: *kept, gone: now, ..entries[0] });
+            }
+        }
+        register
+    }
+
     /// The content of the first disk that becomes the data.
     pub(crate) fn begin_with(&mut self, content: &[u32]) {
         for (entries, value) in self.sectors.iter_mut().zip(content) {
@@ -93,6 +106,19 @@ impl Register {
                 entry.lost |= fua;
             }
         });
+    }
+
+    /// A write at a node that went its own way has ended, with or without an answer.
+    pub(crate) fn scribbled(&mut self, write: u32, done: bool, now: u64) {
+        for entries in &mut self.sectors {
+            let Some(at) = entries.iter().position(|entry| entry.write == write) else { continue };
+            entries[at].done = now;
+            entries[at].failed = !done;
+            let invoked = entries[at].invoked;
+            for entry in entries.iter_mut().filter(|entry| done && entry.done < invoked) {
+                entry.gone = entry.gone.min(now);
+            }
+        }
     }
 
     /// A write failed, or its client's node died.

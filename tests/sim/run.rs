@@ -135,9 +135,11 @@ pub(crate) fn many(first: u64, count: u64) {
             println!("FAILED {seed}: {}", failure.text.replace('\n', " "));
         }
     }
+    let covered = sums.coverage.report(sums.seeds);
     if let Some((seed, failure)) = failed.first() {
         panic!("{} of {} seeds failed\n{}", failed.len(), sums.seeds, report(*seed, failure));
     }
+    assert!(covered, "oracle coverage: see above");
 }
 
 /// Shrinks a seed that failed, writes down what is left of it, and tells its end.
@@ -181,6 +183,7 @@ fn summary(sums: &Sums, seconds: f64) {
         sums.events,
         sums.virtual_us as f64 / 3.6e9
     );
+    println!("  longest wait of a client: {:.1} s", sums.longest_wait_us as f64 / 1e6);
     for (kind, count) in &sums.kinds {
         println!("  {kind}: {count}");
     }

@@ -1,6 +1,7 @@
 //! Stories of disks that are not what they were: restored from an image, replaced, rotten, torn; and of lineages.
 
 use crate::fate::DiskPart;
+use crate::metadisk::Spoil;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::story::Story;
@@ -70,6 +71,7 @@ fn a_blank_disk_never_gets_data_that_is_known_to_be_old() {
     let mut story = Story::with_primary();
     let block = story.block_in(2);
     story.leave(0);
+    story.until("the goodbye has come", |story| !story.connected_at(1));
     assert_eq!(story.promote(1, false), Ok(()));
     assert_eq!(story.write(1, block, 4), FrontResult::Done);
     story.kill(1, true);
@@ -135,7 +137,8 @@ fn a_rotten_page_of_the_bitmap_is_copied_whole() {
     story.write(0, block, 8);
     story.flush(0);
     story.kill(1, false);
-    story.world.nodes[1].disk.meta.rot(0);
+    let meta = &mut story.world.nodes[1].disk.meta;
+    meta.spoil(meta.layout.bitmap_page(0), Spoil::Flipped);
     story.start(1);
     story.until("the nodes have met", Story::connected);
     assert_eq!(story.state(0).resync_total_bytes / 4096, 12 * EXTENT_BLOCKS);

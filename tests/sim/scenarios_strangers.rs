@@ -75,6 +75,8 @@ impl Stranger {
             survivor: true,
             peer_outdated: false,
             discard_my_data: false,
+            parted_primary: false,
+            policies: rblk::wire::policy::Policies::default(),
             mark: sb.peer_mark,
             peer_mark: sb.mark,
         }

@@ -4,7 +4,9 @@
 //! on the world (a write reaches the disk), then it becomes a fact for a node, which may be paused and hear of it
 //! later.
 
+use crate::bounds::Bounds;
 use crate::client::Client;
+use crate::coverage::Coverage;
 use crate::fate::{Aim, Fault, Strike};
 use crate::geometry::Geometry;
 use crate::net::{Frame, Net};
@@ -30,6 +32,7 @@ pub(crate) enum Event {
     Disconnected { node: usize, conn: u64 },
     Deliver { node: usize, conn: u64, frame: Box<Frame> },
     Dial,
+    Gust { conn: u64 },
     Resume { node: usize, life: u32 },
     Exit { node: usize, life: u32 },
     Consent { node: usize, life: u32 },
@@ -72,7 +75,10 @@ pub(crate) struct Sums {
     pub(crate) seeds: u64,
     pub(crate) events: u64,
     pub(crate) virtual_us: u64,
+    /// The longest that a client waited for a node that could have answered.
+    pub(crate) longest_wait_us: u64,
     pub(crate) kinds: BTreeMap<&'static str, u64>,
+    pub(crate) coverage: Coverage,
 }
 
 impl Sums {
@@ -84,6 +90,8 @@ impl Sums {
         self.seeds += other.seeds;
         self.events += other.events;
         self.virtual_us += other.virtual_us;
+        self.longest_wait_us = self.longest_wait_us.max(other.longest_wait_us);
+        self.coverage.add(&other.coverage);
         for (kind, count) in &other.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
@@ -106,6 +114,7 @@ pub(crate) struct World {
     pub(crate) register: Register,
     pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
+    pub(crate) bounds: Bounds,
     /// A fault that waits for its moment.
     pub(crate) aim: Option<(Aim, Fault)>,
     pub(crate) trace: Trace,
@@ -155,6 +164,7 @@ impl World {
             net: Net::default(),
             register,
             oracle,
+            bounds: Bounds::default(),
             aim: None,
             trace,
             sums: Sums { seeds: 1, ..Sums::default() },
@@ -192,6 +202,7 @@ impl World {
         self.check_at_rest();
         self.sums.virtual_us = self.now;
         self.sums.events = self.step;
+        self.sums.longest_wait_us = self.bounds.longest_wait;
     }
 
     /// When the next event is due.
@@ -218,6 +229,7 @@ impl World {
             Event::Disconnected { node, conn } => self.disconnected(node, conn),
             Event::Deliver { node, conn, frame } => self.deliver(node, conn, *frame),
             Event::Dial => self.dial(),
+            Event::Gust { conn } => self.gust(conn),
             Event::Resume { node, life } => self.resume(node, life),
             Event::Exit { node, life } => self.exit(node, life),
             Event::Consent { node, life } => self.consent(node, life),

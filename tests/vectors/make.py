@@ -108,18 +108,22 @@ def hello_text(protocol, usable=130536):
     )
 
 
-def state(flags=0b00001, disk=6, role=1, zero=0, dirty=9, marks=(3, 4), current=A, base=0, past=(B, C), count=None):
+def state(flags=0b00001, disk=6, role=1, policies=(1, 1, 1, 2), zero=0, dirty=9, marks=(3, 4), current=A, base=0,
+          past=(B, C), count=None):
     return (
-        struct.pack("<BBBBIQQQ", flags, disk, role, zero, 0, dirty, *marks)
+        struct.pack("<BBB4BBQQQ", flags, disk, role, *policies, zero, dirty, *marks)
         + u128(current) + u128(base) + history(past, count)
     )
 
 
-def state_text(base="None", flags=("false", "false", "false", "false"), dirty=9, marks=(3, 4)):
+def state_text(base="None", flags=("false",) * 5, dirty=9, marks=(3, 4),
+               policies=("Disconnect", "Disconnect", "Disconnect", "RetryConnect")):
     return (
         f"State(State {{ current: Some(AAAAAAAA), base: {base}, history: [BBBBBBBB, CCCCCCCC], disk: UpToDate, "
         f"role: Primary, dirty_blocks: {dirty}, crashed: {flags[0]}, survivor: {flags[1]}, "
-        f"peer_outdated: {flags[2]}, discard_my_data: {flags[3]}, "
+        f"peer_outdated: {flags[2]}, discard_my_data: {flags[3]}, parted_primary: {flags[4]}, "
+        f"policies: Policies {{ after_0pri: {policies[0]}, after_1pri: {policies[1]}, after_2pri: {policies[2]}, "
+        f"rr_conflict: {policies[3]} }}, "
         f"mark: {marks[0]}, peer_mark: {marks[1]} }})"
     )
 
@@ -131,10 +135,12 @@ def good_frames(out):
     out.section("What each message looks like")
     out.add("hello", frame("Hello", protocol=(1, 1), extension=hello()), hello_text((1, 1)))
     out.add("state", frame("State", extension=state()), state_text())
-    everything = state(flags=0b111111, base=C, dirty=U64, marks=(2**62, 2**62))
+    everything = state(flags=0b1111111, policies=(7, 5, 3, 4), base=C, dirty=U64, marks=(2**62, 2**62))
     out.add("state, all flags", frame("State", extension=everything),
-            state_text("Some(CCCCCCCC)", ("true",) * 4, U64, (2**62, 2**62)))
+            state_text("Some(CCCCCCCC)", ("true",) * 5, U64, (2**62, 2**62),
+                       ("DiscardSecondNode", "CallPriLostAfterSb", "CallPriLostAfterSb", "CallPriLost")))
     out.add("refuse", frame("Refuse", code=6), "Refuse(SplitBrain)")
+    out.add("refuse, the newest code", frame("Refuse", code=16), "Refuse(PrimaryMustStepDown)")
     out.add("refuse, the code that never changes", frame("Refuse", code=1), "Refuse(Protocol)")
     out.add("bitmap page", frame("BitmapPage", page=7, payload=3968, payload_crc=0x1234), "BitmapPage { page: 7 }")
     out.add("bitmap full", frame("BitmapFull", page=U32), f"BitmapFull {{ page: {U32} }}")
@@ -239,7 +245,7 @@ def invalid_frames(out):
         out.add(f"type {kind}", frame(kind), f"! No message has type {kind}")
     out.add("flag of 2", frame("Bye", flag=2), invalid + "its flag is neither 0 nor 1")
     out.add("refusal 0", frame("Refuse"), invalid + "no refusal has its code")
-    out.add("refusal 15", frame("Refuse", code=15), invalid + "no refusal has its code")
+    out.add("refusal 17", frame("Refuse", code=17), invalid + "no refusal has its code")
     out.add("role 3", frame("RoleIs", code=3), invalid + "no role has its code")
     out.add("outcome 4", frame("WriteAck", code=4, id=1), invalid + "no outcome has its code")
     out.add("zeroes of kind 4", frame("WriteZero", code=4, id=1, start=0, sectors=1),
@@ -253,7 +259,7 @@ def invalid_frames(out):
     out.add("ping with the checksum of an extension", frame("Ping", extension_crc=1), unused)
     out.add("state with an id", frame("State", id=1, extension=state()), unused)
     out.add("hello, discard 2", frame("Hello", protocol=(1, 1), extension=hello(discard=2)), unused)
-    out.add("state, unknown flag", frame("State", extension=state(flags=0x41)), unused)
+    out.add("state, unknown flag", frame("State", extension=state(flags=0x81)), unused)
     out.add("state, base without its flag", frame("State", extension=state(base=C)), unused)
     out.add("state, spare byte", frame("State", extension=state(zero=1)), unused)
     out.add("state, disk 7", frame("State", extension=state(disk=7)), invalid + "no disk state has its code")
@@ -261,6 +267,9 @@ def invalid_frames(out):
     out.add("state, endless mark", frame("State", extension=state(marks=(U64, 0))), invalid + mark)
     out.add("state, endless mark of the peer", frame("State", extension=state(marks=(0, 2**62 + 1))), invalid + mark)
     out.add("endless mark", frame("Mark", id=2**62 + 1), invalid + mark)
+    policy = invalid + "no policy has its code"
+    out.add("state, no policy", frame("State", extension=state(policies=(1, 1, 1, 0))), policy)
+    out.add("state, policy 8", frame("State", extension=state(policies=(8, 1, 1, 1))), policy)
     out.add("state, role 0", frame("State", extension=state(role=0)), invalid + "no role has its code")
     out.add("state, endless history", frame("State", extension=state(count=U64)),
             invalid + "the history is longer than a history can be")
@@ -301,9 +310,9 @@ def superblock(usable=SECTORS, agreed=0, instance=1, flags=0, marks=(0, 0), curr
     return numbers + u128(current) + u128(base) + history(past, count)
 
 
-def superblock_text(sequence, current="None", base="None", past="", agreed=0, instance=1, flags="00000",
+def superblock_text(sequence, current="None", base="None", past="", agreed=0, instance=1, flags="000000",
                     marks=(0, 0)):
-    names = ("consistent", "outdated", "peer_outdated", "primary", "crashed")
+    names = ("consistent", "outdated", "peer_outdated", "primary", "crashed", "parted_primary")
     flags = ", ".join(f"{name}: {'true' if flag == '1' else 'false'}" for name, flag in zip(names, flags))
     return (
         f"Superblock {{ sequence: {sequence}, volume: {VOLUME:032X}, node: NodeId(1), "
@@ -322,9 +331,9 @@ def good_blocks(out):
     fresh = superblock()
     out.add("superblock 0 fresh", block("superblock 0", fresh, 1), superblock_text(1))
     out.add("superblock 1 fresh", block("superblock 1", fresh, 1), superblock_text(1))
-    alone = superblock(agreed=SECTORS, instance=7, flags=0b0110111, marks=(8, 9), current=A, base=B, past=(B, C))
+    alone = superblock(agreed=SECTORS, instance=7, flags=0b10110111, marks=(8, 9), current=A, base=B, past=(B, C))
     out.add("superblock 0 Primary on its own", block("superblock 0", alone, 2**62),
-            superblock_text(2**62, "Some(AAAAAAAA)", "Some(BBBBBBBB)", "BBBBBBBB, CCCCCCCC", SECTORS, 7, "10110",
+            superblock_text(2**62, "Some(AAAAAAAA)", "Some(BBBBBBBB)", "BBBBBBBB, CCCCCCCC", SECTORS, 7, "101101",
                             (8, 9)))
     out.add("al 5 as created", block("al 5", b"", 5), "AlTransaction { sequence: 5, extents: [] }")
     out.add("al 1 in any order", block("al 1", al(3, 0, 15), 65),
@@ -378,7 +387,7 @@ def invalid_blocks(out):
     wrong("endless instance", superblock(instance=U64), counter)
     wrong("endless mark", superblock(marks=(U64, 0)), counter)
     wrong("endless mark of the peer", superblock(marks=(0, U64)), counter)
-    wrong("unknown flag", superblock(flags=1 << 7), unused)
+    wrong("unknown flag", superblock(flags=1 << 8), unused)
     wrong("generation without its flag", superblock(current=A), unused)
     wrong("endless history", superblock(flags=1, current=A, count=U64), "the history is longer than a history can be")
     wrong("history that repeats itself", superblock(flags=1, current=A, past=(B, C, B)),

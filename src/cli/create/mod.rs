@@ -119,6 +119,7 @@ fn fresh(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> Super
         peer_outdated: false,
         primary: false,
         crashed: false,
+        parted_primary: false,
         instance: 0,
         mark: 0,
         peer_mark: 0,

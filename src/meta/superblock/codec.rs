@@ -44,6 +44,7 @@ mod flag {
     pub(super) const PEER_OUTDATED: u64 = 1 << 4;
     pub(super) const PRIMARY: u64 = 1 << 5;
     pub(super) const CRASHED: u64 = 1 << 6;
+    pub(super) const PARTED_PRIMARY: u64 = 1 << 7;
 }
 
 impl Superblock {
@@ -107,6 +108,7 @@ impl Superblock {
             (self.peer_outdated, flag::PEER_OUTDATED),
             (self.primary, flag::PRIMARY),
             (self.crashed, flag::CRASHED),
+            (self.parted_primary, flag::PARTED_PRIMARY),
         ];
         let flags: u64 = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
         put(&mut out, at::USABLE_SECTORS, &self.usable_sectors.to_le_bytes());
@@ -147,6 +149,7 @@ impl Superblock {
             peer_outdated: set(flag::PEER_OUTDATED),
             primary: set(flag::PRIMARY),
             crashed: set(flag::CRASHED),
+            parted_primary: set(flag::PARTED_PRIMARY),
             instance: u64::from_le_bytes(get(payload, at::INSTANCE)),
             mark: u64::from_le_bytes(get(payload, at::MARK)),
             peer_mark: u64::from_le_bytes(get(payload, at::PEER_MARK)),

@@ -1,6 +1,7 @@
 //! The numbers that types and values have on the wire. None is 0, and none is ever given to another value.
 
 use crate::wire::message::{DiskState, Outcome, Refusal, Role, ZeroKind};
+use crate::wire::policy::{After0pri, After1pri, After2pri, RrConflict};
 
 /// A value with a number.
 pub(super) trait Code: Sized {
@@ -133,5 +134,34 @@ codes! {
         12 BothDiscard
         13 DataLost
         14 RolledBack
+        15 Policies
+        16 PrimaryMustStepDown
+    }
+    After0pri {
+        1 Disconnect
+        2 DiscardYoungerPrimary
+        3 DiscardOlderPrimary
+        4 DiscardZeroChanges
+        5 DiscardLeastChanges
+        6 DiscardFirstNode
+        7 DiscardSecondNode
+    }
+    After1pri {
+        1 Disconnect
+        2 Consensus
+        3 ViolentlyAs0p
+        4 DiscardSecondary
+        5 CallPriLostAfterSb
+    }
+    After2pri {
+        1 Disconnect
+        2 ViolentlyAs0p
+        3 CallPriLostAfterSb
+    }
+    RrConflict {
+        1 Disconnect
+        2 RetryConnect
+        3 Violently
+        4 CallPriLost
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //! Hello            48   volume 16, usable_sectors 8, agreed_sectors 8, block_bytes 4, payload_bytes_max 4,
 //!                       data_credits 2, read_credits 2, zero_credits 2, node 1, discard 1 (0 or 1)
-//! State           328   flags 1 (see `flag`), disk 1, role 1, zero 5, dirty_blocks 8, mark 8, peer_mark 8,
-//!                       current 16, base 16, history 264
+//! State           328   flags 1 (see `flag`), disk 1, role 1, policies 4 (after 0, 1, 2 Primaries, conflict),
+//!                       zero 1, dirty_blocks 8, mark 8, peer_mark 8, current 16, base 16, history 264
 //! ResyncEnd       280   current 16, history 264
 //! DiskFailedAck    16   current 16
 //! ```
@@ -16,6 +16,7 @@ use crate::bytes::{get, put};
 use crate::meta::superblock::{GenerationId, History, NodeId, VolumeId};
 use crate::wire::PROTOCOL_MAX;
 use crate::wire::message::{Hello, Message, State};
+use crate::wire::policy::Policies;
 
 const HELLO_BYTES: usize = 48;
 const GENERATION_BYTES: usize = 16;
@@ -38,6 +39,7 @@ mod state_at {
     pub(super) const FLAGS: usize = 0;
     pub(super) const DISK: usize = 1;
     pub(super) const ROLE: usize = 2;
+    pub(super) const POLICIES: usize = 3;
     pub(super) const DIRTY_BLOCKS: usize = 8;
     pub(super) const MARK: usize = 16;
     pub(super) const PEER_MARK: usize = 24;
@@ -55,6 +57,7 @@ mod flag {
     pub(super) const SURVIVOR: u8 = 1 << 3;
     pub(super) const PEER_OUTDATED: u8 = 1 << 4;
     pub(super) const DISCARD_MY_DATA: u8 = 1 << 5;
+    pub(super) const PARTED_PRIMARY: u8 = 1 << 6;
 }
 
 const _: () = {
@@ -162,11 +165,13 @@ fn encode_state(state: &State, out: &mut [u8]) -> usize {
         (state.survivor, flag::SURVIVOR),
         (state.peer_outdated, flag::PEER_OUTDATED),
         (state.discard_my_data, flag::DISCARD_MY_DATA),
+        (state.parted_primary, flag::PARTED_PRIMARY),
     ];
     out.fill(0);
     out[at::FLAGS] = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
     out[at::DISK] = state.disk.code();
     out[at::ROLE] = state.role.code();
+    put(out, at::POLICIES, &codes_of(&state.policies));
     put(out, at::DIRTY_BLOCKS, &state.dirty_blocks.to_le_bytes());
     put(out, at::MARK, &state.mark.to_le_bytes());
     put(out, at::PEER_MARK, &state.peer_mark.to_le_bytes());
@@ -194,7 +199,28 @@ fn decode_state(extension: &[u8]) -> Result<State, FrameError> {
         survivor: set(flag::SURVIVOR),
         peer_outdated: set(flag::PEER_OUTDATED),
         discard_my_data: set(flag::DISCARD_MY_DATA),
+        parted_primary: set(flag::PARTED_PRIMARY),
+        policies: policies_of(get(extension, at::POLICIES))
+            .ok_or(FrameError::Value("no policy has its code"))?,
         mark: u64::from_le_bytes(get(extension, at::MARK)),
         peer_mark: u64::from_le_bytes(get(extension, at::PEER_MARK)),
+    })
+}
+
+fn codes_of(policies: &Policies) -> [u8; 4] {
+    [
+        policies.after_0pri.code(),
+        policies.after_1pri.code(),
+        policies.after_2pri.code(),
+        policies.rr_conflict.code(),
+    ]
+}
+
+fn policies_of(codes: [u8; 4]) -> Option<Policies> {
+    Some(Policies {
+        after_0pri: Code::from_code(codes[0])?,
+        after_1pri: Code::from_code(codes[1])?,
+        after_2pri: Code::from_code(codes[2])?,
+        rr_conflict: Code::from_code(codes[3])?,
     })
 }

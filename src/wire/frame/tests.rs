@@ -6,6 +6,7 @@ use crate::meta::superblock::{GenerationId, History, MARK_MAX, NodeId, VolumeId}
 use crate::span::Span;
 use crate::wire::PROTOCOL_MAX;
 use crate::wire::message::{DiskState, Hello, Outcome, Refusal, Role, State, ZeroKind};
+use crate::wire::policy::{After0pri, After1pri, After2pri, Policies, RrConflict};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -59,6 +60,17 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn policies()(
+        after_0pri in select(After0pri::ALL),
+        after_1pri in select(After1pri::ALL),
+        after_2pri in select(After2pri::ALL),
+        rr_conflict in select(RrConflict::ALL),
+    ) -> Policies {
+        Policies { after_0pri, after_1pri, after_2pri, rr_conflict }
+    }
+}
+
+prop_compose! {
     fn states()(
         current in prop::option::of(generations()),
         base in prop::option::of(generations()),
@@ -69,12 +81,14 @@ prop_compose! {
         ]),
         role in roles(),
         dirty_blocks: u64,
-        flags: [bool; 4],
+        flags: [bool; 5],
+        policies in policies(),
         marks in prop::array::uniform2(0..=MARK_MAX),
     ) -> State {
         State {
             current, base, history, disk, role, dirty_blocks,
             crashed: flags[0], survivor: flags[1], peer_outdated: flags[2], discard_my_data: flags[3],
+            parted_primary: flags[4], policies,
             mark: marks[0], peer_mark: marks[1],
         }
     }
@@ -96,6 +110,8 @@ fn messages() -> impl Strategy<Value = Message> {
         Refusal::BothDiscard,
         Refusal::RolledBack,
         Refusal::DataLost,
+        Refusal::Policies,
+        Refusal::PrimaryMustStepDown,
     ]);
     let zero_kinds = select(vec![ZeroKind::Discard, ZeroKind::Zeroes, ZeroKind::ZeroesAllocated]);
     let data = || (any::<u64>(), spans(IO_BYTES_MAX as u64));

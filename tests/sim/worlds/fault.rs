@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Power(Who, Fate),
     /// This read or write of data fails at a node.
     Data(usize),
+    /// This read or write of data never ends.
+    Hang(usize),
+    /// This read or write of data, and whatever begins within the next seconds, ends after them: perhaps too late.
+    Stall(usize),
     /// This flush fails.
     Flush(usize),
     /// This write of metadata fails; the fate says what of it lands.
@@ -70,6 +74,10 @@ pub(crate) const KINDS: &[(&str, Kind)] = &[
     ("power-both-b", Kind::Power(Who::Both, Fate::Chance(2))),
     ("data-0", Kind::Data(0)),
     ("data-1", Kind::Data(1)),
+    ("hang-0", Kind::Hang(0)),
+    ("hang-1", Kind::Hang(1)),
+    ("stall-0", Kind::Stall(0)),
+    ("stall-1", Kind::Stall(1)),
     ("flush-0", Kind::Flush(0)),
     ("flush-1", Kind::Flush(1)),
     ("meta-0-old", Kind::Meta(0, Fate::Never)),
@@ -91,7 +99,7 @@ impl Kind {
     pub(crate) fn many(self, counts: &Counts) -> u64 {
         match self {
             Kind::Kill(_) | Kind::Power(..) => counts.events,
-            Kind::Data(node) => counts.data[node],
+            Kind::Data(node) | Kind::Hang(node) | Kind::Stall(node) => counts.data[node],
             Kind::Flush(node) => counts.flush[node],
             Kind::Meta(node, _) => counts.meta[node],
             Kind::Cut { to, .. } | Kind::Deaf(to) => counts.heard[to],

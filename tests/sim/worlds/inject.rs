@@ -22,6 +22,19 @@ pub(crate) struct Inject {
     pub(crate) counts: Counts,
 }
 
+/// A disk stalls for longer than it is waited for where the peer can take over.
+const STALL_US: u64 = 8_000_000;
+
+/// How an operation of the disk ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Well,
+    Fails,
+    /// So many microseconds from now.
+    Late(u64),
+    Never,
+}
+
 /// What becomes of a message on its way.
 pub(crate) enum Passage {
     Through,
@@ -85,19 +98,25 @@ impl World {
         }
     }
 
-    /// An operation on the data area or a flush is about to end. True if it fails.
-    pub(crate) fn inject_disk(&mut self, node: usize, flush: bool) -> bool {
-        let wanted = if flush { Kind::Flush(node) } else { Kind::Data(node) };
+    /// An operation on the data area or a flush is about to end.
+    pub(crate) fn inject_disk(&mut self, node: usize, flush: bool) -> Ending {
+        let data = [Kind::Data(node), Kind::Hang(node), Kind::Stall(node)];
         let struck = self.inject.strikes(
-            |kind| kind == wanted,
+            |kind| if flush { kind == Kind::Flush(node) } else { data.contains(&kind) },
             |counts| if flush { &mut counts.flush[node] } else { &mut counts.data[node] },
         );
-        if struck.is_some() {
-            self.disk_failed = true;
-            self.nodes[node].harmed = true;
-            self.note(Some(node), || format!("! disk operation fails, flush: {flush}"));
+        let Some(fault) = struck else { return Ending::Well };
+        self.disk_failed = true;
+        self.nodes[node].harmed = true;
+        self.note(Some(node), || format!("! {:?}", fault.kind));
+        match fault.kind {
+            Kind::Hang(_) => Ending::Never,
+            Kind::Stall(_) => {
+                self.stall(node, STALL_US, 100);
+                Ending::Late(STALL_US)
+            }
+            _ => Ending::Fails,
         }
-        struck.is_some()
     }
 
     /// A write of metadata is about to end: what lands of it, if it fails.

@@ -155,7 +155,8 @@ impl Stage {
             if let Some(state) =
                 world.nodes[node].snapshot().filter(|_| world.client.waits_for(node))
             {
-                let excused = state.suspended != Suspended::No || world.nodes[node].paused;
+                let waits = world.nodes[node].paused || world.nodes[node].disk.hangs();
+                let excused = waits || state.suspended != Suspended::No;
                 assert!(
                     excused,
                     "oracle liveness: node {node} owes an answer: {}",

@@ -1,0 +1,137 @@
+"""A split brain on two real daemons ends as the policies say, and where it ends by itself both disks are equal."""
+
+import os
+import stat
+
+from lab import MIB, Lab, until
+
+LINES = 'peer-timeout-ms = 1000\n\n[resource.split-brain]\n'
+BEFORE, HERE, THERE = bytes([1]), bytes([2]), bytes([3])
+
+
+def test_disconnect_keeps_both():
+    with _lab('after-0pri = "disconnect"') as lab:
+        _split(lab, here=1, there=1)
+        lab.a.rblk('demote', 't')
+        before = [node.generation() for node in lab.nodes]
+        lab.network.heal()
+        for node in lab.nodes:
+            until('it stands alone', lambda node=node: _state(node) == 'StandAlone', 30)
+        assert [node.generation() for node in lab.nodes] == before
+        _expect(lab.a, here=1, there=0)
+        _expect(lab.b, here=0, there=1)
+
+
+def test_zero_changes_lose_nothing():
+    with _lab('after-0pri = "discard-zero-changes"') as lab:
+        _split(lab, here=1, there=0)
+        lab.a.rblk('demote', 't')
+        _ends(lab, winner=lab.a, here=1, there=0)
+
+
+def test_zero_changes_decide_nothing_if_both_wrote():
+    with _lab('after-0pri = "discard-zero-changes"') as lab:
+        _split(lab, here=1, there=1)
+        lab.a.rblk('demote', 't')
+        lab.network.heal()
+        until('it stands alone', lambda: _state(lab.a) == 'StandAlone', 30)
+
+
+def test_least_changes_lose():
+    for here, there in ((4, 1), (1, 4)):
+        with _lab('after-0pri = "discard-least-changes"') as lab:
+            _split(lab, here, there)
+            lab.a.rblk('demote', 't')
+            if here > there:
+                _ends(lab, winner=lab.a, here=here, there=0)
+            else:
+                _ends(lab, winner=lab.b, here=0, there=there)
+
+
+def test_the_secondary_loses():
+    with _lab('after-1pri = "discard-secondary"') as lab:
+        _split(lab, here=1, there=4)
+        _ends(lab, winner=lab.a, here=1, there=0)
+
+
+def test_a_primary_that_loses_steps_down_and_a_command_is_told():
+    with _lab('after-0pri = "discard-least-changes"\nafter-1pri = "call-pri-lost-after-sb"',
+              handler='pri-lost-after-sb') as lab:
+        client = _split(lab, here=1, there=4, close=False)
+        lab.network.heal()
+        until('the command has run', lambda: os.path.exists(_told(lab)), 30)
+        assert lab.a.status()['role'] == 'Primary', 'its device is in use'
+        client.close()
+        _ends(lab, winner=lab.b, here=0, there=4, seconds=90)
+
+
+def test_different_policies_are_refused_in_words():
+    with _lab('after-0pri = "discard-zero-changes"') as lab:
+        lab.start().close()
+        lab.b.detach()
+        with open(lab.config) as file:
+            text = file.read()
+        with open(lab.config, 'w') as file:
+            file.write(text.replace('discard-zero-changes', 'discard-least-changes'))
+        lab.b.attach()
+        until('it is told', lambda: 'different policies' in lab.b.rblk('status', 't').stdout, 20)
+        assert 'rblk config t' in lab.a.rblk('status', 't').stdout
+
+
+def _lab(policies, handler=None):
+    lab = Lab(mib=64, resource=f'{LINES}{policies}\n')
+    if handler:
+        script = os.path.join(lab.folder, 'handler')
+        with open(script, 'w') as file:
+            file.write(f'#!/bin/sh\necho "$DRBD_RESOURCE" > {_told(lab)}\n')
+        os.chmod(script, stat.S_IRWXU)
+        with open(lab.config, 'a') as file:
+            file.write(f'\n[handlers]\n{handler} = "{script}"\n')
+    return lab
+
+
+def _told(lab):
+    return os.path.join(lab.folder, 'told')
+
+
+def _split(lab, here, there, close=True):
+    """`a` goes on and writes, `b` is made Primary by force beside it, writes, and is Secondary again. In MiB."""
+    client = lab.start()
+    client.write(0, BEFORE * 16 * MIB)
+    client.flush()
+    lab.network.cut()
+    client.write(0, HERE * here * MIB)
+    until('the loss is noticed', lambda: _state(lab.b) == 'Connecting', 10)
+    lab.b.rblk('promote', 't', '--force')
+    other = lab.b.client()
+    if there:
+        other.write(8 * MIB, THERE * there * MIB)
+    other.close()
+    lab.b.rblk('demote', 't')
+    if close:
+        client.close()
+    return client
+
+
+def _ends(lab, winner, here, there, seconds=60):
+    """After the cable is back the winner's data is the volume, byte by byte on both."""
+    lab.network.heal()
+    lab.synced(seconds)
+    loser = lab.b if winner is lab.a else lab.a
+    for node in (winner, loser):
+        _expect(node, here, there)
+    lab.finish()
+
+
+def _expect(node, here, there):
+    # One that has just seen the other as Primary waits a moment.
+    until('it is Primary', lambda: node.rblk('promote', 't', check=False).returncode == 0, 10)
+    client = node.client()
+    assert client.read(0, 4 * MIB) == HERE * here * MIB + BEFORE * (4 - here) * MIB
+    assert client.read(8 * MIB, 4 * MIB) == THERE * there * MIB + BEFORE * (4 - there) * MIB
+    client.close()
+    node.rblk('demote', 't')
+
+
+def _state(node):
+    return node.status()['connections'][0]['connection-state']
