@@ -74,7 +74,7 @@ impl Separation {
 impl Replica {
     /// The peer does not go on, or this node need not care. Asks, if somebody has to be asked.
     pub(super) fn may_go_alone(&mut self) -> bool {
-        // Our record alone may be ahead of the peer's: it is made before a resync begins, and the link may be lost then.
+        // Our record alone may be ahead of the peer's: it is made before a resync begins, and the link may break then.
         let behind = self.sb.peer_outdated && self.separation.peer_is_behind;
         if self.link.is_up() || behind || self.separation.forced {
             return true;

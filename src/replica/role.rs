@@ -95,8 +95,8 @@ impl RoleChange {
 
 /// What a superblock allows to believe before the peer was heard.
 ///
-/// That the peer is behind is recorded before the peer has recorded it (`link.rs`). Where a fence lets it become Primary
-/// all the same, only a record of having gone on alone is proof.
+/// That the peer is behind is recorded before the peer has recorded it (`link.rs`). Where a fence lets it become
+/// Primary all the same, only a record of having gone on alone is proof.
 pub(super) fn disk_at_start(sb: &Superblock, on_peer_lost: OnPeerLost) -> DiskState {
     let certain = sb.base.is_some() || on_peer_lost != OnPeerLost::Fence;
     if !sb.consistent {
