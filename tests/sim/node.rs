@@ -146,6 +146,7 @@ impl Node {
             consistent: !plan.fresh,
             outdated: false,
             peer_outdated: false,
+            sole_source: false,
             primary: false,
             crashed: false,
             parted_primary: false,
