@@ -112,25 +112,6 @@ fn a_primary_is_not_overwritten_under_its_clients() {
 }
 
 #[test]
-fn a_node_that_missed_its_peers_last_days_waits_for_it() {
-    let mut story = Story::with_primary();
-    let block = story.block_in(5);
-    story.write(0, block, 8);
-    story.kill(1, false);
-    assert_eq!(story.write(0, block, 8), FrontResult::Done);
-    story.kill(0, true);
-    story.start(1);
-    story.rest(2_000);
-    let refused = story.promote(1, false);
-    assert_eq!(refused, Err(CommandError::NotUpToDate(DiskState::Consistent)));
-    story.start(0);
-    story.heal();
-    assert_eq!(story.promote(1, false), Ok(()));
-    assert_eq!(story.read(1, block, 8), FrontResult::Done);
-    story.ends_well();
-}
-
-#[test]
 fn a_rotten_page_of_the_bitmap_is_copied_whole() {
     let mut story = Story::with_primary();
     let block = story.block_in(5);
