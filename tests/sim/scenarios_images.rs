@@ -6,7 +6,7 @@ use crate::node::Node;
 use crate::plan::Plan;
 use crate::story::Story;
 use rblk::limits::EXTENT_BLOCKS;
-use rblk::replica::event::{Command, CommandError, FrontResult};
+use rblk::replica::event::{Command, FrontResult};
 use rblk::wire::message::{DiskState, Refusal};
 
 /// Puts a blank disk of `blocks` blocks into node 1.

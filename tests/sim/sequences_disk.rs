@@ -12,7 +12,8 @@ use rblk::replica::generation::Full;
 use rblk::wire::message::{DiskState, Refusal};
 
 /// 20. A has gone on alone, and its disk dies: there is no good data. Clients get errors, never what B has, and B does
-/// not become Primary. The disk can be read after all: then nothing was lost.
+/// not become Primary. One write that fails is no reason to give up the last good disk; a flush that fails is. The disk
+/// can be read after all: then nothing was lost.
 fn s20(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let block = story.block_in(4);
@@ -21,6 +22,9 @@ fn s20(policy: WhenLost) {
     story.write_alone(A, block, 4);
     story.fail_next(A, DiskPart::Data);
     assert_eq!(story.write(A, block + 8, 1), FrontResult::IoError);
+    assert_eq!(story.state(A).disk, DiskState::UpToDate);
+    story.fail_next(A, DiskPart::Flush);
+    assert_eq!(story.flush(A), FrontResult::IoError);
     assert_eq!(story.state(A).disk, DiskState::Diskless);
     story.start(B);
     story.needs_an_operator(B);
@@ -112,8 +116,7 @@ fn s25(policy: WhenLost) {
         assert_eq!(story.promote(node, false), Err(CommandError::NotUpToDate(disk)));
     }
     assert_eq!(story.fenced(), [0, 0]);
-    story.world.oracle.victim = Some(B); // what A was told is done is lost, by this order
-    assert_eq!(story.promote(B, true), Ok(()));
+    assert_eq!(story.promote(B, true), Ok(())); // what A's clients were told is done is lost, by this order
     story.until("they have met", Story::connected);
     assert_eq!(story.state(B).full_resync, Some(Full::Fresh));
     story.until("both disks are UpToDate", Story::mirrored);
