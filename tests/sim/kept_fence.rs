@@ -29,8 +29,8 @@ fn what_a_fence_made_primary_has_that_on_record_before_it_answers() {
     story.ends_with(A, &[block], 4);
 }
 
-/// An operator disconnects the Primary, and its goodbye is lost: the peer has good data, and somebody may have this node
-/// fenced and go on with that. An order to part is no word that the peer is out of it.
+/// An operator disconnects the Primary, and its goodbye is lost: the peer has good data, and somebody may have this
+/// node fenced and go on with that. An order to part is no word that the peer is out of it.
 #[test]
 fn an_order_to_part_is_no_authority() {
     let mut story = Story::sequence(WhenLost::Fence);

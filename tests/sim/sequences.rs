@@ -161,7 +161,8 @@ impl Story {
         assert_eq!(self.fenced(), before, "no fence is asked for");
     }
 
-    /// The end, without a word of an operator: what was written can be read at `node`, which is made Primary if it is not, and both disks are equal.
+    /// The end, without a word of an operator: what was written can be read at `node`, which is made Primary if it is
+    /// not, and both disks are equal.
     pub(crate) fn ends_with(mut self, node: usize, blocks: &[u64], each: u64) {
         self.heal();
         for other in [A, B] {
