@@ -169,7 +169,8 @@ fn s26_the_secondary_is_restored_fence() {
 }
 
 /// 29. The generation of the source changes before the target has all of an earlier one (the operator has declared the
-/// peer's data invalid): the target is whole under the last one only, after its flush, and nobody sees a split brain.
+/// peer's data invalid): the target has taken the earlier one, with the record that it is not whole, so nobody sees a
+/// split brain. It is whole under the last one only.
 fn s29(policy: WhenLost) {
     let (mut story, blocks) = Story::with_resync(policy);
     let first = story.generation(A);
