@@ -60,6 +60,8 @@ mod rng;
 mod run;
 #[path = "sim/scenarios.rs"]
 mod scenarios;
+#[path = "sim/scenarios_authority.rs"]
+mod scenarios_authority;
 #[path = "sim/scenarios_consent.rs"]
 mod scenarios_consent;
 #[path = "sim/scenarios_disks.rs"]
