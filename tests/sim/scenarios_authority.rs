@@ -4,8 +4,9 @@ use crate::authority::WhenLost;
 use crate::node::Fact;
 use crate::sequences::{A, B};
 use crate::story::Story;
-use rblk::replica::event::{Command, FenceId, FrontResult};
+use rblk::replica::event::{Command, CommandError, FenceId, FrontResult};
 use rblk::replica::snapshot::Suspended;
+use rblk::wire::message::DiskState;
 
 /// The nodes were parted and have met again; now they are parted for the second time, and a write of A is held.
 fn parted_again(mut story: Story, held: Suspended) -> (Story, u64) {
@@ -73,4 +74,26 @@ fn an_answer_to_an_earlier_question_is_none() {
     story.start(B);
     story.reunite();
     story.ends_with(B, &[block], 1);
+}
+
+/// Who gives the role up without the peer may have meant to hand it over by force: it takes it again by force only,
+/// unless it has gone on alone, which is on record.
+#[test]
+fn a_role_that_was_given_up_without_the_peer_is_not_taken_again_silently() {
+    for wrote in [false, true] {
+        let mut story = Story::sequence(WhenLost::Continue);
+        let block = story.block_in(2);
+        story.write_for_good(A, block, 4);
+        story.kill(B, true);
+        story.until("the loss is noticed", |story| !story.connected_at(A));
+        if wrote {
+            story.write_alone(A, block, 1);
+        }
+        assert_eq!(story.command(A, Command::Demote), Ok(()));
+        let refused = Err(CommandError::NotUpToDate(DiskState::UpToDate));
+        assert_eq!(story.promote(A, false), if wrote { Ok(()) } else { refused });
+        assert_eq!(story.promote(A, true), Ok(()));
+        story.start(B);
+        story.ends_with(A, &[block], 4);
+    }
 }
