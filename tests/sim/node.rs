@@ -117,6 +117,8 @@ pub(crate) struct Node {
     pub(crate) vetoes: bool,
     /// It has a reason to go on alone, whatever the configuration says.
     pub(crate) excused: bool,
+    /// The time of day at virtual time 0, as its host has it.
+    pub(crate) unix_ms: u64,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -176,6 +178,7 @@ impl Node {
             asked: 0,
             vetoes: false,
             excused: false,
+            unix_ms: 1_700_000_000_000,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -334,7 +337,7 @@ impl World {
             block_bytes: 512,
             discard: true,
             entropy,
-            unix_ms: 1_700_000_000_000,
+            unix_ms: target.unix_ms,
             settings: target.settings,
         };
         let mut replica = Box::new(Replica::new(&start));
