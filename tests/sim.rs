@@ -32,10 +32,10 @@ mod geometry;
 mod guard;
 #[path = "sim/kept.rs"]
 mod kept;
-#[path = "sim/kept_yield.rs"]
-mod kept_yield;
 #[path = "sim/kept_fence.rs"]
 mod kept_fence;
+#[path = "sim/kept_yield.rs"]
+mod kept_yield;
 #[path = "sim/media.rs"]
 mod media;
 #[path = "sim/metadisk.rs"]
