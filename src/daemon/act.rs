@@ -76,7 +76,7 @@ impl Daemon {
                     self.io.pool.release(buf);
                 }
             }
-            Action::AskConsent => self.ask_consent(),
+            Action::AskConsent { .. } => self.ask_consent(),
             Action::Reply { id, result } => self.on_reply(id, result),
             Action::Fence { id } => self.fence_peer(id),
             Action::Notify(notice) => self.on_notice(notice),

@@ -5,7 +5,7 @@ use super::status::refusal_text;
 use crate::config::HandlerKind;
 use crate::ctl::status::{ConnectionState, Host};
 use crate::handlers::{Answer, Ended, Environment, Fence};
-use crate::replica::event::{FenceId, Input, Notice};
+use crate::replica::event::{Consent, FenceId, Input, Notice};
 use crate::replica::snapshot::{Connection, Replication};
 use crate::wire::message::{DiskState, Refusal};
 
@@ -142,7 +142,8 @@ impl Daemon {
                         "this node stands alone: before-resync-target did not allow the resync ({ended})"
                     );
                 }
-                self.feed(Input::Consent { yes });
+                let answer = if yes { Consent::Yes } else { Consent::No };
+                self.feed(Input::Consent { answer });
             }
         }
     }

@@ -33,11 +33,11 @@ impl Story {
     }
 
     /// Copies the disk of `node` now; later puts it back.
-    fn image(&self, node: usize) -> Image {
+    pub(crate) fn image(&self, node: usize) -> Image {
         self.world.nodes[node].disk.image()
     }
 
-    fn put_back(&mut self, node: usize, image: Image) {
+    pub(crate) fn put_back(&mut self, node: usize, image: Image) {
         self.kill(node, true);
         self.world.nodes[node].disk.restore(image);
         self.world.oracle_restored(node);
