@@ -116,9 +116,10 @@ impl Handler for Fake {
             | Request::Demote
             | Request::Detach
             | Request::Disconnect
-            | Request::Connect { discard_my_data: true }
+            | Request::Connect { discard_my_data: true, .. }
             | Request::Invalidate { peer: true } => Reply::Ok,
-            Request::Connect { discard_my_data: false } | Request::Invalidate { peer: false } => {
+            Request::Connect { discard_my_data: false, .. }
+            | Request::Invalidate { peer: false } => {
                 Error::new(Kind::Refused, "Cannot do that to swarm")
                     .why("this node is Primary")
                     .remedy("run `rblk demote swarm` first")
@@ -304,6 +305,7 @@ fn every_verb_has_an_example_within_80_columns() {
         "events",
         "config",
         "dump-meta",
+        "salvage",
         "import",
         "demo",
     ];
@@ -322,6 +324,9 @@ fn every_verb_has_an_example_within_80_columns() {
     for verb in verbs {
         assert!(all.contains(verb), "{verb} in {all}");
         help(&[verb, "--help"]);
+    }
+    for verb in ["list", "export", "delete"] {
+        help(&["salvage", verb, "--help"]);
     }
     assert!(!help(&["attach", "--help"]).contains("--faults"));
 }

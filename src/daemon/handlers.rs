@@ -98,13 +98,12 @@ impl Daemon {
         self.run_handler(HandlerKind::UnfencePeer, why);
     }
 
-    /// The core waits for an answer.
-    pub(super) fn ask_consent(&mut self) {
+    /// Nothing is lost any more but what the operator's command may want to look at; without one, the core may go on.
+    pub(super) fn ask_handler(&mut self) {
         let why = "a resync is about to overwrite this node's data";
-        assert!(
-            self.run_with(HandlerKind::BeforeResyncTarget, 0, why),
-            "the core asks only if there is a handler"
-        );
+        if !self.run_with(HandlerKind::BeforeResyncTarget, 0, why) {
+            self.answer_consent(Consent::Yes);
+        }
     }
 
     /// The core waits for the peer to be out of it.
