@@ -255,11 +255,17 @@ impl Daemon {
     pub(super) fn tell_salvage(&mut self, notice: &Notice) {
         match notice {
             Notice::Role(Role::Primary) => self.salvage.cancel(),
-            // The word is used up, as that of --discard-my-data is.
-            Notice::State => {
-                let met = [Connection::Connected, Connection::StandAlone];
-                self.salvage.skip &= !met.contains(&self.replica.connection());
-            }
+            Notice::State => match self.replica.connection() {
+                Connection::Connected => {
+                    self.salvage.skip = false;
+                    if matches!(self.salvage.outcome, Outcome::Failed(_)) {
+                        self.salvage.outcome = Outcome::None { unusable: None };
+                    }
+                }
+                // The word is used up, as that of --discard-my-data is.
+                Connection::StandAlone => self.salvage.skip = false,
+                Connection::Connecting | Connection::Greeting => {}
+            },
             _ => {}
         }
     }
