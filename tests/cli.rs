@@ -160,7 +160,7 @@ fn status(connected: bool) -> Resource {
 /// What is changed in the good file (first match), to what, the line to blame, and what must be said.
 const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
     ("[resource]", "[resource", 1, &["not TOML"]),
-    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, handlers, node"]),
+    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, handlers, salvage, node"]),
     ("[resource]\nname = \"swarm\"", "", 1, &["no [resource]", "expected"]),
     ("[resource]\nname = \"swarm\"", "resource = 1", 1, &["integer", "expected a table"]),
     ("name = \"swarm\"", "", 1, &["no `name`", "expected name = "]),
@@ -701,9 +701,12 @@ fn what_was_saved_is_listed_read_back_and_deleted() {
     assert_done(&place.rblk(&["salvage", "export", "swarm", "2026", "--output", to]));
     let bytes = std::fs::read(&image).expect("readable");
     assert_eq!(bytes.len(), 10 * 4096);
-    assert!(bytes.iter().enumerate().all(|(at, byte)| {
-        *byte == if (3 * 4096..6 * 4096).contains(&at) { 7 } else { 0 }
-    }));
+    assert!(
+        bytes
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| { *byte == if (3 * 4096..6 * 4096).contains(&at) { 7 } else { 0 } })
+    );
     let export = ["salvage", "export", "swarm", &set, "--output", to];
     assert_fails(&place.rblk(&export), 1, &["it is there already", "--force"]);
     assert_done(&place.rblk(&[&export[..], &["--force"]].concat()));

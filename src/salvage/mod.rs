@@ -10,8 +10,8 @@
 //!   the index has one, and extents ascend within the volume.
 //! - Nothing is ever deleted silently but an older set of the same generation, once the new one is whole.
 //!
-//! `marks.rs` has which blocks, `index.rs` the format, `store.rs` the folder of a resource, `save.rs` and `export.rs` the
-//! way in and out.
+//! `marks.rs` has which blocks, `index.rs` the format, `store.rs` the folder of a resource, `save.rs` and `export.rs`
+//! the way in and out.
 
 mod export;
 mod index;

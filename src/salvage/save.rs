@@ -104,12 +104,16 @@ fn fits_the_bound(order: &Order, header: &Header, need: u64) -> Result<()> {
         return Ok(());
     }
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    Err(Error::new(Kind::Refused, "Cannot save what would be overwritten").why(format!(
-        "it takes {}, and `max` in [salvage] allows {} for all sets, of which {others} take {} already",
+    let already = match others {
+        0 => String::new(),
+        _ => format!(", of which {others} take {} already", mib(used)),
+    };
+    let why = format!(
+        "it takes {}, and `max` in [salvage] allows {} for all sets of this resource{already}",
         mib(need),
-        mib(order.max_bytes),
-        mib(used)
-    )))
+        mib(order.max_bytes)
+    );
+    Err(Error::new(Kind::Refused, "Cannot save what would be overwritten").why(why))
 }
 
 fn fits_the_file_system(folder: &Path, need: u64) -> Result<()> {

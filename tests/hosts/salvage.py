@@ -91,7 +91,8 @@ def test_an_operator_goes_on_without_saving_once():
 def test_a_handler_is_asked_after_saving_and_may_say_no():
     with _lab() as lab:
         with open(lab.config, 'a') as file:
-            file.write(f"\n[handlers]\nbefore-resync-target = '''ls {lab.folder}/kept/t > {lab.folder}/seen; exit 1'''\n")
+            command = f'ls {lab.folder}/kept/t > {lab.folder}/seen; exit 1'
+            file.write(f"\n[handlers]\nbefore-resync-target = '{command}'\n")
         client = _split(lab)
         lost = lab.b.generation()
         _both_stand_alone(lab)
