@@ -54,6 +54,11 @@ impl Dirty {
         self.count
     }
 
+    /// All bits: pages follow each other without a gap.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Times that bits were cleared: what was found marked still is while this stands.
     pub(super) fn forgets(&self) -> u64 {
         self.forgets

@@ -563,8 +563,11 @@ impl Replica {
                 }
                 self.refuse(Refusal::PrimaryMustStepDown);
             }
-            Verdict::Target { .. } if self.needs_consent(found) => self.ask_consent(),
-            Verdict::Source { .. } | Verdict::Target { .. } => self.start_exchange(found),
+            Verdict::Target { full } => {
+                let discarded = self.discarded_by(me, peer, full.is_some());
+                self.may_be_target(found, discarded);
+            }
+            Verdict::Source { .. } => self.start_exchange(found),
             Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
         }
     }
@@ -691,7 +694,7 @@ impl Replica {
         }
     }
 
-    fn refuse(&mut self, reason: Refusal) {
+    pub(super) fn refuse(&mut self, reason: Refusal) {
         self.send(Message::Refuse(reason));
         self.refused(false, reason);
     }

@@ -179,6 +179,7 @@ fn start(disk: &Disk) {
             al_slots: AL_SLOTS,
             policies: Policies::default(),
             ask_consent: false,
+            salvage: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,
         },

@@ -325,6 +325,10 @@ impl World {
         }
         let sb = &self.nodes[node].disk.meta.superblock;
         let becomes_target = was_consistent && !sb.consistent;
+        if becomes_target {
+            self.oracle_salvage(node, old);
+        }
+        let sb = &self.nodes[node].disk.meta.superblock;
         if becomes_target || (sb.current != Some(old) && !sb.consistent) {
             let descends = self.oracle.is_ancestor(old, new) || self.oracle.void[node];
             assert!(descends, "oracle lineage: {old:?} is overwritten by {new:?}, no descendant");
