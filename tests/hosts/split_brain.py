@@ -11,8 +11,8 @@ LINES = 'peer-timeout-ms = 1000\n\n[resource.split-brain]\n'
 BEFORE, HERE, THERE = bytes([1]), bytes([2]), bytes([3])
 LEAST = 'after-0pri = "discard-least-changes"\n'
 
-# Policies, who is Primary when they meet, what `a` and `b` have changed, in MiB, and who loses. `b` was not Primary when
-# it went its own way. The policies that are not here have a test of their own.
+# Policies, who is Primary when they meet, what `a` and `b` have changed, in MiB, and who loses. `b` was not Primary
+# when it went its own way. The policies that are not here have a test of their own.
 ENDS = (
     ('after-0pri = "discard-younger-primary"', '', (1, 4), 'b'),
     ('after-0pri = "discard-older-primary"', '', (4, 1), 'a'),
