@@ -33,6 +33,7 @@ pub mod io;
 pub mod limits;
 pub mod meta;
 pub mod replica;
+pub mod salvage;
 pub mod span;
 mod sync;
 pub mod wire;

@@ -189,6 +189,23 @@ pub const HANDLER_OUTPUT_BYTES_MAX: usize = 4096;
 pub const HANDLER_LINE_BYTES_MAX: usize = 128 << 10;
 /// A process that ran handlers and ended is started again after this long, in milliseconds.
 pub const HANDLER_RESTART_MS: u64 = 1_000;
+/// What all saved sets of a resource may take unless the configuration says otherwise, in bytes: most changes that are
+/// discarded are far smaller, and a disk for logs and state has as much to spare.
+pub const SALVAGE_BYTES_DEFAULT: u64 = 10 << 30;
+/// The least that may be configured for them, in bytes: below it no set of use fits.
+pub const SALVAGE_BYTES_MIN: u64 = 1 << 20;
+/// Blocks of an extent of a saved set, at most: it has one checksum and is held in memory whole.
+pub const SALVAGE_EXTENT_BLOCKS: u64 = 256;
+/// Bytes of the first line of a saved set's index: three names, four ids and some numbers take far less.
+pub const SALVAGE_HEADER_BYTES_MAX: usize = 4096;
+/// Sets of one resource. Each stands for a split brain.
+pub const SALVAGE_SETS_MAX: usize = 1024;
+/// While blocks are saved, so many bytes wait to be on stable media, at most: they are in the page cache.
+pub const SALVAGE_SYNC_BYTES: u64 = 64 << 20;
+/// Room that saving leaves on a file system, in bytes: a log must go on.
+pub const SALVAGE_SPARE_BYTES: u64 = 16 << 20;
+/// At the end of the daemon, saving has this long to clean up, in milliseconds; a disk that hangs is not waited for.
+pub const SALVAGE_STOP_MS: u64 = 2_000;
 /// Bytes of the DRBD files that one `rblk import` reads, all together: far above any sensible configuration.
 pub const IMPORT_BYTES_MAX: u64 = 1 << 20;
 /// Files that one `rblk import` reads: a cluster with a file for each resource stays far below.

@@ -116,9 +116,10 @@ impl Handler for Fake {
             | Request::Demote
             | Request::Detach
             | Request::Disconnect
-            | Request::Connect { discard_my_data: true }
+            | Request::Connect { discard_my_data: true, .. }
             | Request::Invalidate { peer: true } => Reply::Ok,
-            Request::Connect { discard_my_data: false } | Request::Invalidate { peer: false } => {
+            Request::Connect { discard_my_data: false, .. }
+            | Request::Invalidate { peer: false } => {
                 Error::new(Kind::Refused, "Cannot do that to swarm")
                     .why("this node is Primary")
                     .remedy("run `rblk demote swarm` first")
@@ -159,7 +160,7 @@ fn status(connected: bool) -> Resource {
 /// What is changed in the good file (first match), to what, the line to blame, and what must be said.
 const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
     ("[resource]", "[resource", 1, &["not TOML"]),
-    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, handlers, node"]),
+    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, handlers, salvage, node"]),
     ("[resource]\nname = \"swarm\"", "", 1, &["no [resource]", "expected"]),
     ("[resource]\nname = \"swarm\"", "resource = 1", 1, &["integer", "expected a table"]),
     ("name = \"swarm\"", "", 1, &["no `name`", "expected name = "]),
@@ -304,6 +305,7 @@ fn every_verb_has_an_example_within_80_columns() {
         "events",
         "config",
         "dump-meta",
+        "salvage",
         "import",
         "demo",
     ];
@@ -322,6 +324,9 @@ fn every_verb_has_an_example_within_80_columns() {
     for verb in verbs {
         assert!(all.contains(verb), "{verb} in {all}");
         help(&[verb, "--help"]);
+    }
+    for verb in ["list", "export", "delete"] {
+        help(&["salvage", verb, "--help"]);
     }
     assert!(!help(&["attach", "--help"]).contains("--faults"));
 }
@@ -641,4 +646,111 @@ fn an_explanation_can_be_read_by_programs() {
     assert!(json["questions"].is_array() && json["commands"].is_array());
     let output = place.rblk(&["explain", "swarm"]);
     assert_eq!(stdout(&output), "swarm: nothing stands in the way.\n");
+}
+
+/// A place with `[salvage]` and a set in it, of blocks 3 to 5 of a volume of ten; the name of the set.
+fn place_with_set() -> (Place, String) {
+    let place = Place::new("");
+    let kept = place.path("kept");
+    let text = format!("{GOOD}\n[salvage]\ndirectory = {kept:?}\n");
+    std::fs::write(place.path("swarm.toml"), text).expect("written");
+    let disk = place.path("disk");
+    std::fs::write(&disk, [7; 10 * 4096]).expect("written");
+    let order = rblk::salvage::Order {
+        store: rblk::salvage::Store::new(&kept, "swarm"),
+        max_bytes: 1 << 20,
+        disk,
+        marks: rblk::salvage::Marks::of(&[0b11_1000], 10),
+        header: rblk::salvage::Header {
+            format: rblk::salvage::FORMAT,
+            resource: "swarm".to_owned(),
+            volume: "A".repeat(32),
+            node: "docker2".to_owned(),
+            generation: "B".repeat(32),
+            source: "C".repeat(32),
+            base: None,
+            saved_unix_ms: 1_790_000_000_000,
+            volume_bytes: 10 * 4096,
+            blocks: 0,
+            extents: 0,
+        },
+    };
+    let saved = rblk::salvage::save(&order, &rblk::salvage::Progress::default());
+    (place, saved.expect("saved").id)
+}
+
+#[test]
+fn what_was_saved_is_listed_read_back_and_deleted() {
+    let (place, set) = place_with_set();
+    assert_eq!(set, "20260921T141320Z-BBBBBBBB");
+    let output = place.rblk(&["salvage", "list", "--extents"]);
+    assert_done(&output);
+    for part in [
+        "swarm 20260921T141320Z-BBBBBBBB\n  12.0 KiB in 3 blocks, saved 2026-09-21T14:13:20Z on docker2\n",
+        "parted after   nothing known: everything was saved",
+        "bytes 12288 to 24576 (12.0 KiB)",
+    ] {
+        assert!(stdout(&output).contains(part), "{part:?} in {}", stdout(&output));
+    }
+    let output = place.rblk(&["salvage", "list", "swarm", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(stdout(&output)).expect("JSON");
+    assert_eq!(listed[0]["set"], set.as_str());
+    assert_eq!((&listed[0]["bytes"], &listed[0]["extents"]), (&12288.into(), &().into()));
+    let image = place.path("image");
+    let to = image.to_str().expect("UTF-8");
+    assert_done(&place.rblk(&["salvage", "export", "swarm", "2026", "--output", to]));
+    let bytes = std::fs::read(&image).expect("readable");
+    assert_eq!(bytes.len(), 10 * 4096);
+    assert!(
+        bytes
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| { *byte == if (3 * 4096..6 * 4096).contains(&at) { 7 } else { 0 } })
+    );
+    let export = ["salvage", "export", "swarm", &set, "--output", to];
+    assert_fails(&place.rblk(&export), 1, &["it is there already", "--force"]);
+    assert_done(&place.rblk(&[&export[..], &["--force"]].concat()));
+    let delete = ["salvage", "delete", "swarm", &set];
+    assert_fails(&place.rblk(&delete), 1, &["exist nowhere else", "12.0 KiB", "--force"]);
+    assert_done(&place.rblk(&[&delete[..], &["--force"]].concat()));
+    assert_fails(&place.rblk(&delete), 2, &["there is none", "rblk salvage list swarm"]);
+    let output = place.rblk(&["salvage", "list", "swarm"]);
+    assert_eq!(stdout(&output), "Nothing is saved of swarm.\n");
+}
+
+#[test]
+fn a_damaged_set_is_told_and_leaves_no_image() {
+    let (place, set) = place_with_set();
+    let folder = place.path("kept").join("swarm").join(&set);
+    let image = place.path("image");
+    let to = image.to_str().expect("UTF-8");
+    let export = ["salvage", "export", "swarm", &set, "--output", to];
+    damage(&folder.join("data"), 5000, b"x");
+    assert_fails(&place.rblk(&export), 1, &["bytes 12288 to 24576", "checksum"]);
+    assert!(!image.exists(), "half an image looks like a whole one");
+    damage(&folder.join("index"), 0, b"{\"rblk-salvage\":9,");
+    assert_fails(&place.rblk(&export), 1, &["format 9", "newer"]);
+    let output = place.rblk(&["salvage", "list", "swarm"]);
+    assert_fails(&output, 1, &["Not every set is sound", "format 9"]);
+    assert!(stdout(&output).contains("damaged: it has format 9"), "{}", stdout(&output));
+    assert_fails(&place.rblk(&["salvage", "delete", "swarm", &set]), 1, &["format 9", "--force"]);
+    assert_done(&place.rblk(&["salvage", "delete", "swarm", &set, "--force"]));
+}
+
+#[test]
+fn without_a_place_nothing_is_saved_and_another_can_be_named() {
+    let (with, _) = place_with_set();
+    let place = Place::new(GOOD);
+    let list = ["salvage", "list", "swarm"];
+    assert_fails(&place.rblk(&list), 1, &["has no [salvage]", "--directory"]);
+    assert_eq!(stdout(&place.rblk(&["salvage", "list"])), "Nothing is saved.\n");
+    let kept = with.path("kept");
+    for list in [&["salvage", "list"][..], &list] {
+        let there = ["--directory", kept.to_str().expect("UTF-8")];
+        let output = place.rblk(&[list, &there].concat());
+        assert_done(&output);
+        assert!(stdout(&output).contains("20260921T141320Z-BBBBBBBB"), "{}", stdout(&output));
+    }
+    let output = place.rblk(&["connect", "swarm", "--no-salvage"]);
+    assert_fails(&output, 2, &["--discard-my-data"]);
 }

@@ -20,6 +20,8 @@ mod bounds;
 mod case;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/consent.rs"]
+mod consent;
 #[path = "sim/coverage.rs"]
 mod coverage;
 #[path = "sim/disk.rs"]
@@ -34,6 +36,8 @@ mod guard;
 mod kept;
 #[path = "sim/kept_fence.rs"]
 mod kept_fence;
+#[path = "sim/kept_yield.rs"]
+mod kept_yield;
 #[path = "sim/media.rs"]
 mod media;
 #[path = "sim/metadisk.rs"]
@@ -68,6 +72,8 @@ mod scenarios_consent;
 mod scenarios_disks;
 #[path = "sim/scenarios_images.rs"]
 mod scenarios_images;
+#[path = "sim/scenarios_salvage.rs"]
+mod scenarios_salvage;
 #[path = "sim/scenarios_strangers.rs"]
 mod scenarios_strangers;
 #[path = "sim/scenarios_timing.rs"]

@@ -33,12 +33,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("io", &["error", "wire", "meta", "replica::event"]),
     ("front", &["error", "io", "replica::event", "wire::message"]),
     ("handlers", &["config", "error", "io"]),
+    ("salvage", &["error", "io"]),
     ("ctl", &["config", "error", "meta", "replica", "wire::message"]),
     (
         "daemon",
-        &["config", "ctl", "error", "front", "handlers", "io", "meta", "replica", "sync", "wire"],
+        &[
+            "config", "ctl", "error", "front", "handlers", "io", "meta", "replica", "salvage",
+            "sync", "wire",
+        ],
     ),
-    ("cli", &["config", "ctl", "daemon", "error", "front", "handlers", "import", "io", "meta"]),
+    (
+        "cli",
+        &[
+            "config", "ctl", "daemon", "error", "front", "handlers", "import", "io", "meta",
+            "salvage",
+        ],
+    ),
     ("main", &["cli", "error"]),
 ];
 

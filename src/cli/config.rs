@@ -25,6 +25,11 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   split-brain = \"/usr/local/sbin/mail-admin.sh\"
   timeout-s = 60             # a command that takes longer is ended, 1 to 3600
 
+  [salvage]                  # what is discarded is kept: docs/salvage.md
+  directory = \"/var/lib/rblk/salvage\"
+  max = \"10G\"                # for all that is kept of this resource
+  enabled = true
+
   [[node]]
   name = \"docker1\"           # the host name
   address = \"192.168.1.1:7790\"

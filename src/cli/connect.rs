@@ -28,11 +28,16 @@ pub(super) struct Connect {
     /// connection only. Refused on a Primary
     #[arg(long)]
     discard_my_data: bool,
+    /// And do not save it first, this once, where [salvage] is configured: what
+    /// could not be saved is lost
+    #[arg(long, requires = "discard_my_data")]
+    no_salvage: bool,
 }
 
 impl Connect {
     pub(super) fn run(self, place: &Place) -> Result<()> {
-        let request = Request::Connect { discard_my_data: self.discard_my_data };
+        let request =
+            Request::Connect { discard_my_data: self.discard_my_data, no_salvage: self.no_salvage };
         Client::connect(&place.run_dir, self.name.as_str())?.command(&request)?;
         say(&format!("{} looks for the other node.", self.name));
         Ok(())

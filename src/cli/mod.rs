@@ -20,6 +20,7 @@ mod invalidate;
 mod progress;
 mod promote;
 mod render;
+mod salvage;
 mod status;
 mod units;
 mod wait;
@@ -86,6 +87,7 @@ enum Verb {
     Wait(wait::Wait),
     Config(config::ShowConfig),
     DumpMeta(dump_meta::DumpMeta),
+    Salvage(salvage::Salvage),
     Import(import::Import),
     Demo(demo::Demo),
     /// Started by `attach`: runs its handlers
@@ -126,6 +128,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Wait(verb) => verb.run(place),
         Verb::Config(verb) => verb.run(place),
         Verb::DumpMeta(verb) => verb.run(place),
+        Verb::Salvage(verb) => verb.run(place),
         Verb::Import(verb) => verb.run(place),
         Verb::Demo(verb) => verb.run(),
         Verb::HandlerRunner => crate::handlers::serve(),

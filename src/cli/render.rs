@@ -9,7 +9,7 @@
 //! ```
 
 use super::units;
-use crate::ctl::status::{Connection, ConnectionState, PeerDevice, Resource, Sync};
+use crate::ctl::status::{Connection, ConnectionState, PeerDevice, Resource, Salvage, Sync};
 use std::fmt::Write;
 
 /// Width of the bar of a running resync.
@@ -38,6 +38,9 @@ pub(super) fn resource(resource: &Resource) -> String {
     for why in &resource.rblk.why.not_connected {
         let _ = write!(out, "\n  not connected: {why}");
     }
+    if let Some(salvage) = &resource.rblk.salvage {
+        saving(&mut out, salvage);
+    }
     for why in &resource.rblk.why.suspended {
         let _ = write!(out, "\n  writes wait: {why}");
     }
@@ -48,6 +51,24 @@ pub(super) fn resource(resource: &Resource) -> String {
         let _ = write!(out, "\n  cannot become Primary: {why}");
     }
     out
+}
+
+/// What is saved before it is overwritten. What was not is a reason not to be connected, and told there.
+fn saving(out: &mut String, salvage: &Salvage) {
+    match salvage.state.as_str() {
+        "saving" => {
+            let percent = salvage.done_bytes as f64 * 100.0 / salvage.total_bytes.max(1) as f64;
+            let bar = units::bar(percent, BAR_COLUMNS);
+            let (done, total) =
+                (units::bytes(salvage.done_bytes), units::bytes(salvage.total_bytes));
+            let _ = write!(out, "\n    {bar} {done} of {total} saved");
+        }
+        "unusable" => {
+            let why = salvage.why.as_deref().unwrap_or_default();
+            let _ = write!(out, "\n  cannot save what a resync discards: {why}");
+        }
+        _ => {}
+    }
 }
 
 fn connection(out: &mut String, peer: &Connection) {
@@ -104,6 +125,7 @@ mod tests {
         status.rblk.why.not_promotable.clear();
         status.rblk.why.full_resync.clear();
         status.rblk.faults = None;
+        status.rblk.salvage = None;
         let text = resource(&status);
         assert_eq!(
             text,

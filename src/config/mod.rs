@@ -22,11 +22,13 @@
 
 mod handlers;
 mod parse;
+mod salvage;
 mod section;
 mod split_brain;
 mod value;
 
 pub use handlers::{HandlerKind, Handlers};
+pub use salvage::Salvage;
 pub use value::{Address, Name};
 
 use crate::error::{Error, Kind, Result};
@@ -88,6 +90,8 @@ pub struct Config {
     pub policies: Policies,
     /// Commands that run at an event.
     pub handlers: Handlers,
+    /// Where discarded data is kept; `None` if no place is named.
+    pub salvage: Option<Salvage>,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
     pub nodes: [Node; 2],
 }
@@ -105,6 +109,7 @@ impl Config {
             disk_timeout_ms: DISK_TIMEOUT_MS_DEFAULT,
             policies: Policies::default(),
             handlers: Handlers::none(),
+            salvage: None,
             nodes,
         }
     }
@@ -118,6 +123,14 @@ impl Config {
         let default = PathBuf::from(CONFIG_DIR).join(format!("{name}.toml"));
         let file = file.unwrap_or(&default);
         Config::parse(&read_bounded(file)?, file, Some(name))
+    }
+
+    /// Reads and checks `file`, whatever resource it is about.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_any(file: &Path) -> Result<Config> {
+        Config::parse(&read_bounded(file)?, file, None)
     }
 
     /// Checks the content of `file`. With `expected`, the resource must have this name.
@@ -154,6 +167,11 @@ impl Config {
                 )))
             }
         }
+    }
+
+    /// Where discarded data is to be saved; `None` if it is not.
+    pub fn saves_to(&self) -> Option<&Salvage> {
+        self.salvage.as_ref().filter(|salvage| salvage.enabled)
     }
 
     /// The node with this id.

@@ -3,7 +3,8 @@
 
 use super::section::{Found, Section, Source, shorten};
 use super::{
-    Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, handlers, split_brain,
+    Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, Salvage, handlers, salvage,
+    split_brain,
 };
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -34,6 +35,8 @@ const ON_PEER_LOST_LATER: [&str; 1] = ["witness"];
 pub(super) struct Effective<'a> {
     resource: Resource<'a>,
     handlers: &'a Handlers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salvage: Option<&'a Salvage>,
     node: &'a [Node; 2],
 }
 
@@ -67,6 +70,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 split_brain: split_brain::Effective::of(&config.policies, &config.nodes),
             },
             handlers: &config.handlers,
+            salvage: config.salvage.as_ref(),
             node: &config.nodes,
         }
     }
@@ -89,7 +93,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
     let root = Section::new(source, "the file", document.get_ref(), 0..0);
-    root.only(&["resource", "handlers", "node"])?;
+    root.only(&["resource", "handlers", "salvage", "node"])?;
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
@@ -99,8 +103,10 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     let name = resource_name(source, &resource, expected)?;
     let commands = root.table("handlers", "[handlers]")?;
     let commands = commands.map(|section| handlers::parse(source, &section)).transpose()?;
+    let place = root.table("salvage", "[salvage]")?;
+    let place = place.map(|section| salvage::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
-    let mut config = Config::default_for(name, nodes);
+    let mut config = Config { salvage: place, ..Config::default_for(name, nodes) };
     if let Some(found) = resource.boolean("promote-at-start")? {
         config.promote_at_start = found.value;
     }

@@ -62,6 +62,45 @@ fn handlers_are_commands_with_a_deadline() {
 }
 
 #[test]
+fn discarded_data_is_kept_where_a_place_is_named() {
+    let config = parse(GOOD).expect("valid");
+    assert_eq!(config.saves_to(), None);
+    let with = |section: &str| parse(&format!("{GOOD}\n[salvage]\n{section}\n"));
+    let directory = "directory = \"/var/lib/rblk/salvage\"\n";
+    let config = with(directory).expect("valid");
+    let salvage = config.saves_to().expect("on by default");
+    assert_eq!(salvage.directory, Path::new("/var/lib/rblk/salvage"));
+    assert_eq!(salvage.max_bytes, 10 << 30);
+    for (max, bytes) in
+        [("1M", 1 << 20), ("1025K", 1025 << 10), ("3T", 3 << 40), ("2048M", 2 << 30)]
+    {
+        let config = with(&format!("{directory}max = \"{max}\"\nenabled = false")).expect("valid");
+        assert_eq!(config.salvage.as_ref().map(|salvage| salvage.max_bytes), Some(bytes));
+        assert_eq!(config.saves_to(), None, "one line switches it off");
+        let printed = config.to_toml().expect("printable");
+        assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
+    }
+    for bad in [
+        "max = \"1G\"",
+        "directory = \"salvage\"",
+        "directory = 5",
+        "directory = \"/s\"\nmax = 5",
+        "directory = \"/s\"\nmax = \"5\"",
+        "directory = \"/s\"\nmax = \"G\"",
+        "directory = \"/s\"\nmax = \"+5G\"",
+        "directory = \"/s\"\nmax = \"1.5G\"",
+        "directory = \"/s\"\nmax = \"10GB\"",
+        "directory = \"/s\"\nmax = \"1K\"",
+        "directory = \"/s\"\nmax = \"99999999T\"",
+        "directory = \"/s\"\nenabled = 1",
+        "directory = \"/s\"\nkeep = 1",
+    ] {
+        let error = with(bad).expect_err(bad).to_string();
+        assert!(error.contains("/etc/rblk/swarm.toml:1"), "{error}");
+    }
+}
+
+#[test]
 fn a_fence_needs_a_command() {
     let fence = GOOD.replacen("\n\n", "\non-peer-lost = \"fence\"\n", 1);
     let error = parse(&fence).expect_err("no command").to_string();

@@ -44,6 +44,9 @@ pub enum Request {
         /// If the two went different ways, this node's way is void.
         #[serde(default)]
         discard_my_data: bool,
+        /// And what that discards is not saved, this once, where it otherwise would be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_salvage: bool,
     },
     /// Declare this node's data void, or the peer's.
     Invalidate {
@@ -161,8 +164,11 @@ mod tests {
     fn the_form_on_the_line_is_stable() {
         let line = encode(&Request::Promote { force: true }).expect("serialises");
         assert_eq!(line, b"{\"v\":1,\"request\":\"promote\",\"force\":true}\n");
-        let line = encode(&Request::Connect { discard_my_data: true }).expect("serialises");
+        let line = encode(&Request::Connect { discard_my_data: true, no_salvage: false })
+            .expect("serialises");
         assert_eq!(line, b"{\"v\":1,\"request\":\"connect\",\"discard_my_data\":true}\n");
+        let line = encode(&Request::Connect { discard_my_data: true, no_salvage: true });
+        assert!(line.expect("serialises").ends_with(b",\"no_salvage\":true}\n"));
         let bare = decode::<Request>(br#"{"v":1,"request":"invalidate"}"#).expect("valid");
         assert_eq!(bare, Request::Invalidate { peer: false });
         let line = encode(&Reply::Ok).expect("serialises");

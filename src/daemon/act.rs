@@ -76,7 +76,7 @@ impl Daemon {
                     self.io.pool.release(buf);
                 }
             }
-            Action::AskConsent => self.ask_consent(),
+            Action::AskConsent { discarded } => self.ask_consent(discarded),
             Action::Reply { id, result } => self.on_reply(id, result),
             Action::Fence { id } => self.fence_peer(id),
             Action::Notify(notice) => self.on_notice(notice),
@@ -131,6 +131,7 @@ impl Daemon {
 
     fn on_notice(&mut self, notice: Notice) {
         self.run_handlers(&notice);
+        self.tell_salvage(&notice);
         match notice {
             Notice::Role(role) => tracing::info!("this node is {role:?}"),
             Notice::State => self.log_state(),

@@ -106,7 +106,8 @@ impl Daemon {
     }
 }
 
-fn unix_ms() -> u64 {
+/// The time of day.
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
 }
@@ -120,6 +121,11 @@ fn lines(status: &Resource) -> [String; OBJECTS] {
         Some(at) => (at.replication_state, at.peer_disk_state, at.resync_suspended.as_str()),
         None => Default::default(),
     };
+    // DRBD has no word for it: a key of our own, at the end.
+    let salvage = match &status.rblk.salvage {
+        Some(salvage) if salvage.state != "idle" => format!(" salvage:{}", salvage.state),
+        _ => String::new(),
+    };
     [
         format!("resource name:{name} role:{} suspended:{}", status.role, status.suspended_word()),
         format!(
@@ -127,7 +133,7 @@ fn lines(status: &Resource) -> [String; OBJECTS] {
             device.volume, device.minor, device.disk_state
         ),
         format!(
-            "connection {of_peer} connection:{} role:{}",
+            "connection {of_peer} connection:{} role:{}{salvage}",
             peer.connection_state, peer.peer_role
         ),
         format!(

@@ -5,7 +5,7 @@ use super::status::refusal_text;
 use crate::config::HandlerKind;
 use crate::ctl::status::{ConnectionState, Host};
 use crate::handlers::{Answer, Ended, Environment, Fence};
-use crate::replica::event::{FenceId, Input, Notice};
+use crate::replica::event::{Consent, FenceId, Input, Notice};
 use crate::replica::snapshot::{Connection, Replication};
 use crate::wire::message::{DiskState, Refusal};
 
@@ -98,13 +98,12 @@ impl Daemon {
         self.run_handler(HandlerKind::UnfencePeer, why);
     }
 
-    /// The core waits for an answer.
-    pub(super) fn ask_consent(&mut self) {
+    /// Nothing is lost any more but what the operator's command may want to look at; without one, the core may go on.
+    pub(super) fn ask_handler(&mut self) {
         let why = "a resync is about to overwrite this node's data";
-        assert!(
-            self.run_with(HandlerKind::BeforeResyncTarget, 0, why),
-            "the core asks only if there is a handler"
-        );
+        if !self.run_with(HandlerKind::BeforeResyncTarget, 0, why) {
+            self.answer_consent(Consent::Yes);
+        }
     }
 
     /// The core waits for the peer to be out of it.
@@ -142,7 +141,8 @@ impl Daemon {
                         "this node stands alone: before-resync-target did not allow the resync ({ended})"
                     );
                 }
-                self.feed(Input::Consent { yes });
+                let answer = if yes { Consent::Yes } else { Consent::No };
+                self.feed(Input::Consent { answer });
             }
         }
     }

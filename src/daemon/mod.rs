@@ -3,6 +3,7 @@
 //! - [`run`] is the way in: open, start, loop, leave. The loop itself is in `run.rs`.
 //! - `open.rs` reads the metadata, `peers.rs` has the connections, `act.rs` carries out what the core wishes.
 //! - `handlers.rs` is what runs at an event: the operator's commands.
+//! - `salvage.rs` saves what a resync would discard.
 //! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see.
 
 mod act;
@@ -16,6 +17,7 @@ mod peers;
 mod process;
 mod refusal;
 mod run;
+mod salvage;
 mod status;
 
 use crate::config::Config;

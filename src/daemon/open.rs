@@ -100,6 +100,7 @@ fn start_of(
             al_slots: AL_SLOTS,
             policies: config.policies,
             ask_consent: config.handlers.command(HandlerKind::BeforeResyncTarget).is_some(),
+            salvage: config.saves_to().is_some(),
             on_peer_lost: when_peer_is_lost(config, node),
             ride_through_ms: config.ride_through_s * 1000,
         },

@@ -116,7 +116,7 @@ impl Daemon {
             }
             Request::Demote | Request::Detach => self.take_device_away(request, Some(answer)),
             Request::Disconnect => self.command(request, Command::Disconnect, Some(answer)),
-            Request::Connect { discard_my_data } => {
+            Request::Connect { discard_my_data, .. } => {
                 self.command(request, Command::Connect { discard_my_data }, Some(answer));
             }
             Request::Invalidate { peer } => {
@@ -299,6 +299,9 @@ impl Daemon {
             // A promotion is under way. Who is asked to stop must not forget it: again when that has ended.
             self.orders.waiting = Some(Waiting { request, answer });
             return;
+        }
+        if let (Request::Connect { no_salvage, .. }, Ok(())) = (&request, result) {
+            self.salvage.skip = *no_salvage;
         }
         if request == Request::Detach && result.is_ok() {
             self.orders.left = true;

@@ -14,6 +14,7 @@ use super::handlers::Story;
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
+use super::salvage::Salvage;
 use super::status::{self, Surroundings};
 use super::{AttachOptions, device, open, process};
 use crate::ctl::server::Server;
@@ -63,6 +64,7 @@ pub(super) struct Daemon {
     pub(super) logged: Option<LoggedState>,
     pub(super) handlers: Handlers,
     pub(super) story: Story,
+    pub(super) salvage: Salvage,
     pub(super) events: Events,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
@@ -108,6 +110,7 @@ impl Daemon {
         let mut disk =
             Disk::new(opened.backing, &mut io).map_err(|error| Error::io(what(), error))?;
         disk.faults = faults.clone();
+        let salvage = Salvage::new(&options.config, io.ring.waker());
         let peers = Peers::start(&mut io, &options.config, options.node, Faults::default())?;
         let signals = process::watch_signals(mailbox)?;
         let mut clock = Clock::new();
@@ -130,6 +133,7 @@ impl Daemon {
             logged: None,
             handlers,
             story: Story::default(),
+            salvage,
             events: Events::default(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
@@ -182,6 +186,7 @@ impl Daemon {
         }
         self.take_orders();
         self.take_answers();
+        self.take_salvage();
         let now = self.clock.now();
         if self.replica.next_timeout().is_some_and(|at| at <= now) {
             self.feed(Input::Timeout);
@@ -298,6 +303,7 @@ impl Daemon {
             dial_error: self.peers.dial_error.clone(),
             device_error: self.orders.device_error.clone(),
             wants_primary: self.orders.wants_primary,
+            salvage: self.salvage.status(self.options.config.saves_to()),
         };
         status::resource(&self.replica.snapshot(), &around)
     }

@@ -3,7 +3,7 @@
 use super::AttachOptions;
 use crate::ctl::status::{
     ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Path, Peer,
-    PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Sync, Why,
+    PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Salvage, Sync, Why,
 };
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::{GenerationId, History};
@@ -27,6 +27,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) device_error: Option<String>,
     /// The node is to become Primary by itself.
     pub(super) wants_primary: bool,
+    /// What is saved of discarded data; `None` if nothing is to be.
+    pub(super) salvage: Option<Salvage>,
 }
 
 /// The status as it stands.
@@ -172,6 +174,7 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         al: ActivityLog { active: s.al_active as u64, slots: s.al_slots as u64 },
         peer_timeout_ms: around.options.config.peer_timeout_ms,
         faults: around.options.faults.clone(),
+        salvage: around.salvage.clone(),
     }
 }
 
@@ -268,6 +271,10 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
              `rblk connect {name}` asks it again",
             peer.name
         )),
+        Some(StandAlone::Unsaved) => Some(unsaved(around)),
+        _ if s.asks_consent && salvage_is(around, "saving") => {
+            Some("what this node wrote on its own way is saved before it is overwritten".to_owned())
+        }
         _ if s.asks_consent => Some(format!(
             "the handler before-resync-target is asked whether {}'s data may be copied over this node's",
             peer.name
@@ -302,6 +309,22 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
         why.push(format!("{} at {} has not been reached yet", peer.name, peer.address));
     }
     why
+}
+
+fn salvage_is(around: &Surroundings<'_>, state: &str) -> bool {
+    around.salvage.as_ref().is_some_and(|salvage| salvage.state == state)
+}
+
+/// What would be discarded could not be saved.
+fn unsaved(around: &Surroundings<'_>) -> String {
+    let name = around.options.config.name.as_str();
+    let why =
+        around.salvage.as_ref().and_then(|salvage| salvage.why.as_deref()).unwrap_or_default();
+    format!(
+        "what this node wrote on its own way could not be saved, so it was not overwritten: {why}. Make room \
+         (`rblk salvage list {name}`), or raise `max` in [salvage] and restart the daemon; then, if this node's \
+         changes are to give way, `rblk connect {name} --discard-my-data`, with --no-salvage if they need not be kept"
+    )
 }
 
 /// Why everything is copied, in words.

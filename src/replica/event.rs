@@ -116,6 +116,32 @@ pub enum Command {
     },
 }
 
+/// Whether this node's data may be overwritten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consent {
+    /// It may: whoever was asked allows it, and what is discarded has been saved.
+    Yes,
+    /// An operator's command forbids it.
+    No,
+    /// What would be discarded could not be saved.
+    Unsaved,
+}
+
+/// Data of this node that an order or a policy gives up: it went its own way, and is not merely old. Before it is
+/// overwritten it is saved: the blocks that [`super::Replica::marks`] has, read as they are on disk. The nodes are
+/// parted and this one is Secondary, so they stay what they are until the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Discarded {
+    /// The generation that is lost.
+    pub own: GenerationId,
+    /// The generation of the data that takes its place.
+    pub source: GenerationId,
+    /// What both once had in common, and the marks are relative to; `None` if nothing tells.
+    pub base: Option<GenerationId>,
+    /// Nothing tells which blocks differ: all of them are to be saved, whatever is marked.
+    pub everything: bool,
+}
+
 /// The result of a disk operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskResult {
@@ -182,8 +208,8 @@ pub enum Input<'a> {
     },
     /// The answer to [`Action::AskConsent`].
     Consent {
-        /// This node's data may be overwritten.
-        yes: bool,
+        /// What may become of this node's data.
+        answer: Consent,
     },
     /// The answer to [`Action::Fence`].
     Fenced {
@@ -432,7 +458,10 @@ pub enum Action {
     },
     /// Ask whether a resync may overwrite this node's data. One question at a time; an [`Input::Consent`] must follow,
     /// however late: until then this node does not look for its peer.
-    AskConsent,
+    AskConsent {
+        /// To be saved before the answer; only with [`super::Settings::salvage`].
+        discarded: Option<Discarded>,
+    },
     /// Answer an operator.
     Reply {
         /// Which command.

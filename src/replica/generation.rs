@@ -133,6 +133,16 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
     }
 }
 
+/// True if `me`, once a verdict makes it a target, loses what it holds by an order or a policy: by ancestry alone it
+/// would not be one. A node that is behind, fresh, declared invalid or restored from an older image loses nothing that
+/// the other does not know to be old.
+pub fn is_discarded(me: Side<'_>, peer: Side<'_>) -> bool {
+    let unasked = |side: Side<'_>| State { discard_my_data: false, ..*side.state };
+    let (mine, theirs) = (unasked(me), unasked(peer));
+    let found = compare(Side { state: &mine, ..me }, Side { state: &theirs, ..peer });
+    !matches!(found, Verdict::Target { .. })
+}
+
 fn both_primary(mine: &State, theirs: &State) -> bool {
     mine.role == Role::Primary && theirs.role == Role::Primary
 }

@@ -89,6 +89,8 @@ pub struct Settings {
     pub policies: Policies,
     /// Ask ([`event::Action::AskConsent`]) before a resync overwrites data of this node that is consistent.
     pub ask_consent: bool,
+    /// Have what an order or a policy discards saved before a resync overwrites it: [`event::Discarded`].
+    pub salvage: bool,
     /// What this node may do as Primary when it has lost its peer.
     pub on_peer_lost: OnPeerLost,
     /// It waits this long for the peer to come back before that, in milliseconds.
@@ -210,7 +212,7 @@ impl Replica {
             sb_durable_with: MetaSeq(0),
             ids: GenerationSource { state: start.entropy, unix_ms: start.unix_ms },
             role: Role::Secondary,
-            disk: role::disk_at_start(&sb, start.settings.on_peer_lost),
+            disk: role::disk_at_start(&sb),
             sectors,
             link: Link::new(),
             requests: Requests::new(),
@@ -298,7 +300,7 @@ impl Replica {
             }
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::Command { id, command } => self.on_command(id, command),
-            Input::Consent { yes } => self.on_consent(yes),
+            Input::Consent { answer } => self.on_consent(answer),
             Input::Fenced { id, confirmed } => self.on_fenced(id, confirmed),
             Input::DeviceStops => {
                 self.role_change.device_stops();

@@ -29,6 +29,8 @@ pub enum StandAlone {
     Refused(Refusal),
     /// The answer to [`Action::AskConsent`](super::event::Action) was no.
     Vetoed,
+    /// What a resync would have discarded could not be saved.
+    Unsaved,
 }
 
 /// What the replication is doing.
@@ -163,6 +165,11 @@ impl Replica {
         }
     }
 
+    /// What this node knows of its data, durable or about to be: cheaper than a whole snapshot.
+    pub fn superblock(&self) -> &Superblock {
+        &self.sb
+    }
+
     /// The state of the local disk: cheaper than a whole snapshot.
     pub fn disk(&self) -> DiskState {
         self.disk
@@ -226,6 +233,12 @@ impl Replica {
     /// True if this node's disk never held data of the volume: then no mark is needed to have all of it copied.
     pub fn is_fresh(&self) -> bool {
         self.sb.current.is_none()
+    }
+
+    /// The blocks that may differ from the peer's, 64 to a word, the lowest bit first: what is saved of data that is
+    /// discarded. Words beyond the volume are 0.
+    pub fn marks(&self) -> &[u64] {
+        self.dirty.words()
     }
 
     /// Grows whenever a block may have ceased to be covered: what [`Replica::tracks`] said holds until then.

@@ -466,7 +466,7 @@ impl Node {
             Action::Notify(Notice::PeerBroken(_) | Notice::Refused { .. }) => {
                 self.step.blamed = true;
             }
-            Action::AskConsent => panic!("it is not to ask"),
+            Action::AskConsent { .. } => panic!("it is not to ask"),
             Action::Notify(_) => {}
         }
     }
@@ -614,6 +614,7 @@ fn replica_of(
             al_slots: AL_SLOTS,
             policies: Policies::default(),
             ask_consent: false,
+            salvage: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,
         },

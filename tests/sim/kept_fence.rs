@@ -71,8 +71,8 @@ fn parted_while_greeting(events: u64) -> Option<(Story, u64)> {
     Some((story, block))
 }
 
-/// A records that B is behind while the two greet each other, before B has recorded that: it is held all the same until
-/// B is fenced, since B, that knows of nothing, may be made Primary by a fence of A.
+/// The link breaks while the two greet each other and A is to be the source. A is held until B is fenced, since B, that
+/// has recorded nothing, may be made Primary by a fence of A.
 #[test]
 fn that_the_peer_is_behind_is_not_believed_before_it_says_so() {
     for events in 0..GREETING {
@@ -100,7 +100,7 @@ fn that_the_peer_is_behind_is_not_believed_before_it_says_so() {
     panic!("they never met");
 }
 
-/// The same record is found when A is started again: by then B may have gone on.
+/// The same, and A is started again: by then B may have gone on.
 #[test]
 fn that_the_peer_is_behind_is_not_believed_after_a_restart() {
     for events in 0..GREETING {

@@ -18,8 +18,8 @@ use rblk::limits::{BLOCK_SECTORS, BUFFERS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES}
 use rblk::meta::layout::Layout;
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, DiskOp, DiskResult, FenceId, FrontId, FrontOp, Input,
-    Notice, OpId, Payload, Tick,
+    Action, Buf, Command, CommandId, ConnId, Consent, Discarded, DiskOp, DiskResult, FenceId,
+    FrontId, FrontOp, Input, Notice, OpId, Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
@@ -27,9 +27,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The generation that two disks declared equal begin with.
 pub(crate) const FIRST_GENERATION: GenerationId = GenerationId(0x1111_1111 << 96 | 1);
-
-/// The longest that the answer to a question before a resync takes.
-const CONSENT_US: u64 = 3_000_000;
 
 /// A fact on its way to a core.
 pub(crate) enum Fact {
@@ -40,7 +37,7 @@ pub(crate) enum Fact {
     Disconnected { conn: u64 },
     Received { conn: u64, message: Message, content: Content },
     Command { id: CommandId, command: Command },
-    Consent { yes: bool },
+    Consent { answer: Consent },
     Fenced { id: FenceId, confirmed: bool },
     DeviceStops,
     Timeout,
@@ -115,6 +112,10 @@ pub(crate) struct Node {
     pub(crate) asked: u32,
     /// What is answered.
     pub(crate) vetoes: bool,
+    /// What it discards cannot be saved.
+    pub(crate) unsavable: bool,
+    /// What was last saved of what it discards, and the sectors of its disk as they were then.
+    pub(crate) saved: Option<(Discarded, Vec<u32>)>,
     /// It has a reason to go on alone, whatever the configuration says.
     pub(crate) excused: bool,
     /// The time of day at virtual time 0, as its host has it.
@@ -126,7 +127,7 @@ pub(crate) struct Node {
     expected: BTreeMap<u64, Buf>,
     /// Reads for the peer or resync whose buffer was sent or released.
     ended_reads: BTreeSet<u64>,
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Node {
@@ -148,6 +149,7 @@ impl Node {
             consistent: !plan.fresh,
             outdated: false,
             peer_outdated: false,
+            sole_source: false,
             primary: false,
             crashed: false,
             parted_primary: false,
@@ -176,6 +178,8 @@ impl Node {
             harmed: false,
             asked: 0,
             vetoes: false,
+            unsavable: false,
+            saved: None,
             excused: false,
             unix_ms: 1_700_000_000_000,
             timer: None,
@@ -190,6 +194,7 @@ impl Node {
                 al_slots: plan.al_slots,
                 policies: plan.policies(),
                 ask_consent: plan.consent,
+                salvage: plan.salvage,
                 on_peer_lost: plan.on_peer_lost.of(id),
                 ride_through_ms: plan.ride_through_ms,
             },
@@ -407,7 +412,7 @@ impl World {
                 replica.handle(now, Input::Received { conn, message, buf, payload });
             }
             Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
-            Fact::Consent { yes } => replica.handle(now, Input::Consent { yes }),
+            Fact::Consent { answer } => replica.handle(now, Input::Consent { answer }),
             Fact::Fenced { id, confirmed } => {
                 replica.handle(now, Input::Fenced { id, confirmed });
             }
@@ -503,7 +508,7 @@ impl World {
                     assert!(!twice, "oracle buffers: an operation's buffer is released twice");
                 }
             }
-            Action::AskConsent => self.consent_asked(node),
+            Action::AskConsent { discarded } => self.consent_asked(node, discarded),
             Action::Reply { id, result } => self.replied(node, id, result),
             Action::Fence { id } => self.fence_asked(node, id),
             Action::Notify(notice) => {
@@ -516,27 +521,6 @@ impl World {
                 }
                 self.note(Some(node), || format!("  notice {notice:?}"));
             }
-        }
-    }
-
-    /// The operator's command takes its time.
-    fn consent_asked(&mut self, node: usize) {
-        let target = &mut self.nodes[node];
-        assert!(target.settings.ask_consent, "oracle consent: nobody wants to be asked");
-        let sb = &target.disk.meta.superblock;
-        assert!(sb.consistent, "oracle consent: asked when the data is no more");
-        target.asked += 1;
-        let life = target.life;
-        let delay = self.rng.between(1, CONSENT_US);
-        self.after(delay, Event::Consent { node, life });
-        self.sums.count("questions before a resync");
-    }
-
-    pub(crate) fn consent(&mut self, node: usize, life: u32) {
-        if self.nodes[node].life == life {
-            let no = !self.healing && !self.operator.idle && self.rng.chance(25);
-            let yes = !no && !self.nodes[node].vetoes;
-            self.tell(node, Fact::Consent { yes });
         }
     }
 
@@ -774,7 +758,7 @@ fn describe(fact: &Fact) -> String {
         Fact::Disconnected { conn } => format!("Disconnected {conn}"),
         Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
         Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
-        Fact::Consent { yes } => format!("Consent {yes}"),
+        Fact::Consent { answer } => format!("Consent {answer:?}"),
         Fact::Fenced { id, confirmed } => format!("Fenced {} {confirmed}", id.0),
         Fact::DeviceStops => "DeviceStops".to_string(),
         Fact::Timeout => "Timeout".to_string(),

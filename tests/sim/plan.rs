@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) policies: [usize; 4],
     /// The nodes ask before a resync overwrites consistent data. Mostly the answer is yes.
     pub(crate) consent: bool,
+    /// What an order or a policy discards is saved first. Mostly that succeeds.
+    pub(crate) salvage: bool,
     /// The faults are over.
     pub(crate) until: u64,
     pub(crate) on_peer_lost: WhenLost,
@@ -86,6 +88,7 @@ impl Default for Plan {
             force: false,
             policies: crate::policies::DEFAULT,
             consent: false,
+            salvage: false,
             until: 0,
             on_peer_lost: WhenLost::Continue,
             ride_through_ms: 0,
@@ -131,6 +134,7 @@ impl Plan {
             force: rng.chance(30),
             policies: crate::policies::DEFAULT,
             consent: false,
+            salvage: false,
             until: rng.between(10, 60) * 1_000_000,
             on_peer_lost: match rng.below(8) {
                 0 => WhenLost::Suspend,
@@ -144,6 +148,7 @@ impl Plan {
         plan.strikes = Groups::random(rng).strikes(rng, &plan);
         plan.consent = rng.chance(20); // last: other seeds stay what they were
         plan.policies = crate::policies::random(rng);
+        plan.salvage = rng.chance(40);
         plan
     }
 }

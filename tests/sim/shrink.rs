@@ -155,7 +155,7 @@ impl<R: Fn(u64, &Plan) -> Option<Failure>> Search<R> {
 
     fn simpler(&mut self) {
         let usual = Plan::default();
-        let changes: [&dyn Fn(&mut Plan); 24] = [
+        let changes: [&dyn Fn(&mut Plan); 25] = [
             &|plan| plan.ops /= 4,
             &|plan| plan.ops = plan.ops * 3 / 4,
             &|plan| plan.last_ops = 0,
@@ -163,6 +163,7 @@ impl<R: Fn(u64, &Plan) -> Option<Failure>> Search<R> {
             &|plan| plan.nonsense = false,
             &|plan| plan.force = false,
             &|plan| plan.consent = false,
+            &|plan| plan.salvage = false,
             &|plan| plan.zero = 0,
             &|plan| plan.fua = 0,
             &|plan| plan.read = 0,

@@ -18,7 +18,7 @@ use crate::register::Register;
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::worlds::inject::Inject;
-use rblk::replica::event::FenceId;
+use rblk::replica::event::{Discarded, FenceId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -35,7 +35,7 @@ pub(crate) enum Event {
     Gust { conn: u64 },
     Resume { node: usize, life: u32 },
     Exit { node: usize, life: u32 },
-    Consent { node: usize, life: u32 },
+    Consent { node: usize, life: u32, discarded: Option<Discarded> },
     Fence { node: usize, life: u32, id: FenceId },
     Client,
     Operator,
@@ -232,7 +232,7 @@ impl World {
             Event::Gust { conn } => self.gust(conn),
             Event::Resume { node, life } => self.resume(node, life),
             Event::Exit { node, life } => self.exit(node, life),
-            Event::Consent { node, life } => self.consent(node, life),
+            Event::Consent { node, life, discarded } => self.consent(node, life, discarded),
             Event::Fence { node, life, id } => self.fence_turn(node, life, id),
             Event::Client => self.client_turn(),
             Event::Operator => self.operator_turn(),

@@ -34,6 +34,29 @@ pub struct Rblk {
     /// Faults that are being injected for a test; absent if none are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<String>,
+    /// Where discarded data is saved, and what became of it last; absent if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salvage: Option<Salvage>,
+}
+
+/// The saving of data that a resync would discard.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Salvage {
+    /// `idle`, `saving`, `saved`, `failed`, or `unusable` if nothing can be saved there.
+    pub state: String,
+    /// Where, as configured.
+    pub directory: String,
+    /// The set that was saved last by this daemon; absent if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    /// Saved, in bytes.
+    pub done_bytes: u64,
+    /// To be saved, in bytes.
+    pub total_bytes: u64,
+    /// Why it failed, or would; absent if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The peer, as it was when the nodes last met.

@@ -125,6 +125,14 @@ fn additions() -> Rblk {
         al: ActivityLog { active: 3, slots: 992 },
         peer_timeout_ms: 4000,
         faults: Some("disk-delay".to_owned()),
+        salvage: Some(Salvage {
+            state: "saving".to_owned(),
+            directory: "/var/lib/rblk/salvage".to_owned(),
+            set: Some("20260921T141320Z-AAAAAAAA".to_owned()),
+            done_bytes: 4096,
+            total_bytes: 1 << 20,
+            why: Some("there is no room".to_owned()),
+        }),
     }
 }
 
