@@ -10,11 +10,12 @@ use rblk::replica::event::{CommandError, FrontResult};
 use rblk::wire::message::{DiskState, Role};
 
 /// 1. B crashes: A makes a new generation (once B is fenced), and only then answers. B returns and cannot know; it gets
-/// the blocks that it lacks and no other.
+/// the blocks that it lacks, those included that it had accepted and not made stable, and no other.
 fn s01(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let block = story.block_in(1);
     story.write_for_good(A, block, 8);
+    assert_eq!(story.write(A, block + 8, 2), FrontResult::Done); // B loses these with its power
     story.kill(B, true);
     story.write_alone(A, block, 4);
     assert_eq!(story.fenced(), [u64::from(story.fences()), 0], "it was off already");
@@ -24,8 +25,8 @@ fn s01(policy: WhenLost) {
     story.needs_an_operator(B);
     story.reunite();
     story.heal();
-    assert_eq!(story.copied(A), 4);
-    story.ends_with(A, &[block], 8);
+    assert_eq!(story.copied(A), 4 + 2);
+    story.ends_with(B, &[block], 10);
 }
 
 #[test]
