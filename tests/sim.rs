@@ -34,6 +34,10 @@ mod geometry;
 mod guard;
 #[path = "sim/kept.rs"]
 mod kept;
+#[path = "sim/kept_fence.rs"]
+mod kept_fence;
+#[path = "sim/kept_yield.rs"]
+mod kept_yield;
 #[path = "sim/media.rs"]
 mod media;
 #[path = "sim/metadisk.rs"]
@@ -60,6 +64,8 @@ mod rng;
 mod run;
 #[path = "sim/scenarios.rs"]
 mod scenarios;
+#[path = "sim/scenarios_authority.rs"]
+mod scenarios_authority;
 #[path = "sim/scenarios_consent.rs"]
 mod scenarios_consent;
 #[path = "sim/scenarios_disks.rs"]
@@ -74,6 +80,18 @@ mod scenarios_strangers;
 mod scenarios_timing;
 #[path = "sim/scenarios_weather.rs"]
 mod scenarios_weather;
+#[path = "sim/sequences.rs"]
+mod sequences;
+#[path = "sim/sequences_both.rs"]
+mod sequences_both;
+#[path = "sim/sequences_disk.rs"]
+mod sequences_disk;
+#[path = "sim/sequences_link.rs"]
+mod sequences_link;
+#[path = "sim/sequences_node.rs"]
+mod sequences_node;
+#[path = "sim/sequences_operator.rs"]
+mod sequences_operator;
 #[path = "sim/shrink.rs"]
 mod shrink;
 #[path = "sim/storm.rs"]

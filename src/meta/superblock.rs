@@ -153,6 +153,8 @@ pub struct Superblock {
     pub outdated: bool,
     /// The peer's data is older than ours, and the peer cannot become Primary without force.
     pub peer_outdated: bool,
+    /// The peer may have given up its data for ours since both were last known to be equal: ours may be the only good.
+    pub sole_source: bool,
     /// This node was Primary when the superblock was written. Seen at start, it means a crash.
     pub primary: bool,
     /// This node crashed as Primary, and its disk was not compared with the peer's since.

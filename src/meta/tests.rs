@@ -32,6 +32,7 @@ fn superblock() -> Superblock {
         consistent: true,
         outdated: false,
         peer_outdated: false,
+        sole_source: false,
         primary: true,
         crashed: false,
         parted_primary: false,
@@ -50,7 +51,7 @@ prop_compose! {
         current: Option<u128>,
         base: Option<u128>,
         history in prop::collection::vec(any::<u128>(), 0..20),
-        flags: [bool; 6],
+        flags: [bool; 7],
         counters in prop::array::uniform3(0..=block::SEQUENCE_MAX),
     ) -> Superblock {
         let mut earlier = History::default();
@@ -71,6 +72,7 @@ prop_compose! {
             primary: flags[3],
             crashed: flags[4],
             parted_primary: flags[5],
+            sole_source: flags[6],
             instance: counters[0],
             mark: counters[1],
             peer_mark: counters[2],

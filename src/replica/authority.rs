@@ -58,8 +58,6 @@ pub(super) struct Separation {
     fence: Fence,
     /// Both disks were equal when the nodes lost each other, and this node has run since.
     lost_in_sync: bool,
-    /// The peer has it on record that its data is behind: it said so in this life of the daemon.
-    peer_is_behind: bool,
     /// The number of the last question.
     asked: u64,
 }
@@ -74,9 +72,7 @@ impl Separation {
 impl Replica {
     /// The peer does not go on, or this node need not care. Asks, if somebody has to be asked.
     pub(super) fn may_go_alone(&mut self) -> bool {
-        // Our record alone may be ahead of the peer's: it is made before a resync begins, and the link may break then.
-        let behind = self.sb.peer_outdated && self.separation.peer_is_behind;
-        if self.link.is_up() || behind || self.separation.forced {
+        if self.link.is_up() || self.sb.peer_outdated || self.separation.forced {
             return true;
         }
         let since = *self.separation.since.get_or_insert(self.now);
@@ -121,11 +117,6 @@ impl Replica {
         };
         self.role_change_fenced(confirmed);
         self.alone_if_awaited();
-    }
-
-    /// The peer has recorded that its data is behind, or that it is not any more.
-    pub(super) fn peer_recorded_behind(&mut self, behind: bool) {
-        self.separation.peer_is_behind = behind;
     }
 
     /// The disks were equal, and the nodes have just lost each other.

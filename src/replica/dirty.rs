@@ -247,10 +247,17 @@ impl Dirty {
         &self.words[first..first + WORDS_PER_PAGE]
     }
 
+    /// Adds the bits of the word that begins at block `first`, a multiple of 64.
     fn or_word(&mut self, first: u64, word: u64) {
-        for bit in 0..64 {
-            if word >> bit & 1 == 1 && first + bit < self.blocks {
-                self.set(first + bit..first + bit + 1);
+        let end = self.blocks.min(first + 64);
+        if first < end {
+            let within = u64::MAX >> (64 - (end - first));
+            let at = (first / 64) as usize;
+            let new = word & within & !self.words[at];
+            if new != 0 {
+                self.words[at] |= new;
+                self.pages[(first / PAGE_BLOCKS) as usize] = Page::Unsaved;
+                self.count += u64::from(new.count_ones());
             }
         }
     }

@@ -82,8 +82,8 @@ impl Replica {
         }
     }
 
-    /// This node's data is about to be overwritten: it takes the source's generation, marked inconsistent. The step
-    /// with the union of both bitmaps is queued before this one.
+    /// This node's data is about to be overwritten: it takes the source's generation, marked inconsistent. The union of
+    /// both bitmaps is durable by now.
     pub(super) fn become_target(&mut self, source: &State) {
         if let Some(old) = self.sb.current.filter(|old| Some(*old) != source.current) {
             self.sb.history.push(old);
@@ -93,6 +93,7 @@ impl Replica {
         self.sb.consistent = false;
         self.sb.outdated = false;
         self.sb.peer_outdated = false;
+        self.sb.sole_source = false;
         self.sb.crashed = false;
         // From here on this disk is no older than the source knows it; and the source is what it is, by the verdict.
         self.sb.mark = self.sb.mark.max(source.peer_mark);

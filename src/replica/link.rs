@@ -3,9 +3,19 @@
 //! ```text
 //!             Hello both       State both        bits both ways      durable       Ready both
 //!   Down ──► Hello ─────────► State ──verdict──► Exchange ──────────► Prepare ────► Ready ────► Up
-//!     ▲                                  └─ equal, fresh, one disk ──────┘                       │
+//!     ▲                                  └─ equal, fresh, one disk ──────┘  └► Yield ┘           │
 //!     └──────────── refused, broken, timed out, disconnected: from anywhere ────────────────────┘
 //! ```
+//!
+//! Where one gives up its data for the other's, each record waits for the one that it relies on:
+//!
+//! ```text
+//!   source: Prepare: "ours may be the only good data" ── Ready ──►  target: Yield: "ours is inconsistent"
+//!   source: Up:      "the peer's data is old"        ◄── Ready ──
+//! ```
+//!
+//! Whatever breaks in between, the source cannot be declared invalid while the target may have yielded, and cannot be
+//! promoted on the word of a target that has not.
 //!
 //! What was said in `State` must stay true until the connection is up: whoever changes its generation, role or disk
 //! meanwhile starts the conversation anew. Frames of an older connection are dropped by its number.
@@ -29,6 +39,8 @@ pub(super) enum Phase {
     State,
     Exchange,
     Prepare(MetaSeq),
+    /// Only a target: the source is ready, and the record that this node's data is inconsistent is being written.
+    Yield(MetaSeq),
     Ready,
     Up,
 }
@@ -497,9 +509,9 @@ impl Replica {
                         && !self.has_orphans()
                         && !self.link.flushing =>
                 {
-                    self.send_with(Message::Ready, Payload::None, after);
-                    self.link.phase = Phase::Ready;
+                    self.prepared(after);
                 }
+                Phase::Yield(after) if self.meta.is_durable(after) => self.say_ready(after),
                 Phase::Ready if self.link.got_ready => self.link_is_up(),
                 _ => {}
             }
@@ -579,16 +591,16 @@ impl Replica {
                 self.sb.peer_mark = peer.mark;
                 self.sb.outdated = false;
                 self.sb.peer_outdated = false;
+                self.sb.sole_source = false;
                 self.sb.crashed = false;
                 self.sb.base = None;
             }
             Verdict::Source { .. } => {
                 self.sb.peer_mark = self.sb.peer_mark.max(peer.mark);
-                self.sb.peer_outdated = true;
+                self.sb.sole_source = true;
                 self.flush_for_start();
             }
-            Verdict::Target { .. } => self.become_target(&peer),
-            Verdict::Fresh | Verdict::OneDisk => {}
+            Verdict::Target { .. } | Verdict::Fresh | Verdict::OneDisk => {}
             Verdict::Refuse(_) | Verdict::StepDown { .. } => {}
         }
         let after = if self.sb == before || !self.has_disk() {
@@ -598,6 +610,24 @@ impl Replica {
         };
         let after = after.max(union);
         self.link.phase = Phase::Prepare(if self.has_disk() { after } else { MetaSeq(0) });
+    }
+
+    /// What this node needs for itself is durable. A target yields only to a source that is ready for it.
+    fn prepared(&mut self, after: MetaSeq) {
+        let (Some(found), Some(peer)) = (self.link.verdict, self.link.peer_state) else {
+            unreachable!("a verdict follows both greetings");
+        };
+        if !matches!(found, Verdict::Target { .. }) {
+            self.say_ready(after);
+        } else if self.link.got_ready {
+            self.become_target(&peer);
+            self.link.phase = Phase::Yield(self.write_superblock());
+        }
+    }
+
+    fn say_ready(&mut self, after: MetaSeq) {
+        self.send_with(Message::Ready, Payload::None, after);
+        self.link.phase = Phase::Ready;
     }
 
     fn link_is_up(&mut self) {
@@ -623,6 +653,10 @@ impl Replica {
             Verdict::Source { .. } => {
                 self.disk = DiskState::UpToDate;
                 self.link.peer_disk = DiskState::Inconsistent;
+                // Not before: the peer has it on record by now, and nobody makes it Primary without force.
+                if !std::mem::replace(&mut self.sb.peer_outdated, true) {
+                    self.write_superblock();
+                }
                 self.resync_begins(true);
             }
             Verdict::Target { .. } => {
@@ -634,7 +668,6 @@ impl Replica {
             }
         }
         self.separation.ends();
-        self.peer_recorded_behind(matches!(found, Verdict::Source { .. }));
         self.role_change_found_peer();
         if self.link.peer_has_disk() {
             self.requests_found_peer();

@@ -212,7 +212,7 @@ impl Replica {
             sb_durable_with: MetaSeq(0),
             ids: GenerationSource { state: start.entropy, unix_ms: start.unix_ms },
             role: Role::Secondary,
-            disk: role::disk_at_start(&sb, start.settings.on_peer_lost),
+            disk: role::disk_at_start(&sb),
             sectors,
             link: Link::new(),
             requests: Requests::new(),

@@ -166,8 +166,8 @@ impl Replica {
     }
 
     fn cannot_void_own(&self) -> Option<CommandError> {
-        // Also while the end of a resync is on record here and perhaps not there.
-        let peer_behind = self.sb.peer_outdated || self.sb.base.is_some();
+        // Also while a resync is on record there and not here, or its end here and not there.
+        let peer_behind = self.sb.peer_outdated || self.sb.base.is_some() || self.sb.sole_source;
         if !self.has_disk() {
             Some(CommandError::NoDisk)
         } else if self.role == Role::Primary {
@@ -210,6 +210,7 @@ impl Replica {
         self.sb.consistent = false;
         self.sb.outdated = false;
         self.sb.peer_outdated = false;
+        self.sb.sole_source = false;
         self.sb.crashed = false;
         self.disk = DiskState::Inconsistent;
         self.notify(Notice::State);

@@ -250,7 +250,6 @@ impl Replica {
         assert!(self.disk == DiskState::UpToDate, "only the newest data is copied");
         self.meta.push(Step::Pages { stale: true });
         self.sb.peer_outdated = false;
-        self.peer_recorded_behind(false);
         let after = self.write_superblock();
         self.resync.stage = Stage::Closing(after);
     }
@@ -403,6 +402,7 @@ impl Replica {
         self.resync.stage = Stage::Off;
         self.link.set_peer_disk(DiskState::UpToDate);
         self.sb.base = None;
+        self.sb.sole_source = false;
         self.sb.crashed = false;
         self.write_superblock();
         self.notify(Notice::ResyncDone);

@@ -14,7 +14,6 @@
 //! it means a crash, and the activity log is compared.
 
 use super::Replica;
-use super::authority::OnPeerLost;
 use super::durable::Step;
 use crate::meta::superblock::{History, Superblock};
 use crate::replica::event::{Action, CommandError, CommandId, MetaSeq, Notice};
@@ -94,16 +93,12 @@ impl RoleChange {
 }
 
 /// What a superblock allows to believe before the peer was heard.
-///
-/// That the peer is behind is recorded before the peer has recorded it (`link.rs`). Where a fence lets it become
-/// Primary all the same, only a record of having gone on alone is proof.
-pub(super) fn disk_at_start(sb: &Superblock, on_peer_lost: OnPeerLost) -> DiskState {
-    let certain = sb.base.is_some() || on_peer_lost != OnPeerLost::Fence;
+pub(super) fn disk_at_start(sb: &Superblock) -> DiskState {
     if !sb.consistent {
         DiskState::Inconsistent
     } else if sb.outdated {
         DiskState::Outdated
-    } else if sb.peer_outdated && certain {
+    } else if sb.peer_outdated {
         DiskState::UpToDate
     } else {
         DiskState::Consistent
@@ -432,7 +427,6 @@ impl Replica {
         self.link.set_peer_left();
         if good && outdated {
             self.sb.peer_outdated = true;
-            self.peer_recorded_behind(true);
             self.write_superblock();
         }
         self.drop_link("the peer said goodbye");

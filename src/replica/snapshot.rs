@@ -165,6 +165,11 @@ impl Replica {
         }
     }
 
+    /// What this node knows of its data, durable or about to be: cheaper than a whole snapshot.
+    pub fn superblock(&self) -> &Superblock {
+        &self.sb
+    }
+
     /// The state of the local disk: cheaper than a whole snapshot.
     pub fn disk(&self) -> DiskState {
         self.disk

@@ -65,6 +65,7 @@ pub(crate) fn start(input: &mut Input<'_>) -> Node {
         consistent: true,
         outdated: false,
         peer_outdated: false,
+        sole_source: false,
         primary: false,
         crashed: false,
         parted_primary: false,

@@ -91,6 +91,7 @@ fn sound_disk(input: &mut Input<'_>) -> Disk {
         primary: flags & 32 != 0,
         crashed: flags & 64 != 0,
         parted_primary: flags & 128 != 0,
+        sole_source: flags & 48 == 48,
         instance: 3,
         mark: 4,
         peer_mark: 5,

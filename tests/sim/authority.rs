@@ -91,7 +91,7 @@ impl World {
         if self.plan.on_peer_lost.of(node) == OnPeerLost::Continue {
             return None;
         }
-        let sb = self.nodes[node].snapshot()?.superblock;
+        let sb = self.nodes[node].replica.as_ref()?.superblock();
         Some((sb.current, sb.peer_outdated))
     }
 

@@ -118,6 +118,8 @@ pub(crate) struct Node {
     pub(crate) saved: Option<(Discarded, Vec<u32>)>,
     /// It has a reason to go on alone, whatever the configuration says.
     pub(crate) excused: bool,
+    /// The time of day at virtual time 0, as its host has it.
+    pub(crate) unix_ms: u64,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
@@ -147,6 +149,7 @@ impl Node {
             consistent: !plan.fresh,
             outdated: false,
             peer_outdated: false,
+            sole_source: false,
             primary: false,
             crashed: false,
             parted_primary: false,
@@ -178,6 +181,7 @@ impl Node {
             unsavable: false,
             saved: None,
             excused: false,
+            unix_ms: 1_700_000_000_000,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
@@ -337,7 +341,7 @@ impl World {
             block_bytes: 512,
             discard: true,
             entropy,
-            unix_ms: 1_700_000_000_000,
+            unix_ms: target.unix_ms,
             settings: target.settings,
         };
         let mut replica = Box::new(Replica::new(&start));

@@ -153,7 +153,6 @@ impl World {
         }
         let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
         let mut suspects = std::mem::take(&mut self.oracle.suspects);
-        suspects.retain(|block| self.oracle.compared[*block as usize] != Compared::Same);
         for node in [0, 1] {
             // One that has given up its disk uses nothing of what was put back.
             let alive = self.nodes[node].has_disk();
@@ -161,18 +160,20 @@ impl World {
             let unnoticed = self.oracle.restored[node].is_some();
             assert!(!(takes_part && unnoticed), "oracle restored: node {node} takes part");
         }
+        let same = |block: &u32| self.oracle.compared[*block as usize] == Compared::Same;
+        let mut all = self.step.is_multiple_of(64);
+        if all {
+            suspects.retain(|block| !same(block));
+        }
         // Until it is noticed, nobody knows how a disk that was put back differs.
         if !fresh && !self.oracle.split && self.oracle.restored == [None; 2] {
             // What was recorded still is unless a record shrank; now and then all is looked at in any case.
             let grounds = [0, 1].map(|node: usize| self.nodes[node].grounds());
-            let all = grounds != std::mem::replace(&mut self.oracle.grounds, grounds);
-            if all || self.step.is_multiple_of(64) {
-                self.check_recorded(&suspects);
-            } else {
-                let same = |block: &u32| self.oracle.compared[*block as usize] == Compared::Same;
-                changed.retain(|block| !same(block));
-                self.check_recorded(&changed);
-            }
+            all |= grounds != self.oracle.grounds;
+            let looked_at = if all { &mut suspects } else { &mut changed };
+            looked_at.retain(|block| !same(block));
+            self.check_recorded(looked_at);
+            self.oracle.grounds = grounds;
         }
         self.oracle.suspects = suspects;
         if self.step.is_multiple_of(64) {

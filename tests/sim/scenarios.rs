@@ -113,22 +113,6 @@ fn a_primary_without_its_disk_works_on_the_peers() {
 }
 
 #[test]
-fn a_peer_without_its_disk_does_not_stop_the_primary() {
-    let mut story = Story::with_primary();
-    let block = story.block_in(4);
-    story.begin_write(0, block, 4);
-    story.until("the peer writes", |story| !story.world.nodes[1].disk.in_flight.is_empty());
-    story.fail_next(1, DiskPart::Data);
-    story.until("the write is answered", |story| story.world.client.is_idle());
-    assert_eq!(story.world.client.last_result, Some(FrontResult::Done));
-    assert!(story.world.nodes[0].recorded_alone());
-    story.leave(1);
-    assert_eq!(story.write(0, block + 8, 4), FrontResult::Done);
-    story.start(1);
-    story.ends_well();
-}
-
-#[test]
 fn a_secondary_that_leaves_in_good_order_costs_no_stall() {
     let mut story = Story::with_primary();
     let block = story.block_in(7);
@@ -193,38 +177,5 @@ fn a_switchover_needs_no_resync() {
         assert_eq!(story.read(to, block, 8), FrontResult::Done);
         assert!(story.mirrored());
     }
-    story.ends_well();
-}
-
-#[test]
-fn a_survivor_is_promoted_by_force_only_and_then_is_the_source() {
-    let mut story = Story::with_primary();
-    let block = story.block_in(3);
-    story.write(0, block, 4);
-    story.kill(0, true);
-    story.until("the loss is noticed", |story| story.state(1).disk == DiskState::Consistent);
-    let refused = story.promote(1, false);
-    assert_eq!(refused, Err(CommandError::NotUpToDate(DiskState::Consistent)));
-    assert_eq!(story.promote(1, true), Ok(()));
-    assert_eq!(story.read(1, block, 4), FrontResult::Done);
-    assert_eq!(story.write(1, block, 2), FrontResult::Done);
-    story.start(0);
-    story.ends_well();
-}
-
-#[test]
-fn both_lose_power_and_the_crashed_primary_decides() {
-    let mut story = Story::with_primary();
-    let block = story.block_in(5);
-    story.write(0, block, 8);
-    story.flush(0);
-    story.begin_write(0, block + 4, 8);
-    story.kill(0, true);
-    story.kill(1, true);
-    story.start(0);
-    story.start(1);
-    story.heal();
-    assert_eq!(story.promote(0, false), Ok(()));
-    assert_eq!(story.read(0, block, 12), FrontResult::Done);
     story.ends_well();
 }

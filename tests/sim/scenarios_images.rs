@@ -6,7 +6,7 @@ use crate::node::Node;
 use crate::plan::Plan;
 use crate::story::Story;
 use rblk::limits::EXTENT_BLOCKS;
-use rblk::replica::event::{Command, CommandError, FrontResult};
+use rblk::replica::event::{Command, FrontResult};
 use rblk::wire::message::{DiskState, Refusal};
 
 /// Puts a blank disk of `blocks` blocks into node 1.
@@ -109,25 +109,6 @@ fn a_primary_is_not_overwritten_under_its_clients() {
     let refusal = story.state(0).refusal.map(|refusal| refusal.1);
     assert_eq!(refusal, Some(Refusal::PrimaryWouldBeTarget));
     assert_eq!([story.generation(0), story.generation(1)], before, "both keep their data");
-}
-
-#[test]
-fn a_node_that_missed_its_peers_last_days_waits_for_it() {
-    let mut story = Story::with_primary();
-    let block = story.block_in(5);
-    story.write(0, block, 8);
-    story.kill(1, false);
-    assert_eq!(story.write(0, block, 8), FrontResult::Done);
-    story.kill(0, true);
-    story.start(1);
-    story.rest(2_000);
-    let refused = story.promote(1, false);
-    assert_eq!(refused, Err(CommandError::NotUpToDate(DiskState::Consistent)));
-    story.start(0);
-    story.heal();
-    assert_eq!(story.promote(1, false), Ok(()));
-    assert_eq!(story.read(1, block, 8), FrontResult::Done);
-    story.ends_well();
 }
 
 #[test]

@@ -310,9 +310,9 @@ def superblock(usable=SECTORS, agreed=0, instance=1, flags=0, marks=(0, 0), curr
     return numbers + u128(current) + u128(base) + history(past, count)
 
 
-def superblock_text(sequence, current="None", base="None", past="", agreed=0, instance=1, flags="000000",
+def superblock_text(sequence, current="None", base="None", past="", agreed=0, instance=1, flags="0000000",
                     marks=(0, 0)):
-    names = ("consistent", "outdated", "peer_outdated", "primary", "crashed", "parted_primary")
+    names = ("consistent", "outdated", "peer_outdated", "sole_source", "primary", "crashed", "parted_primary")
     flags = ", ".join(f"{name}: {'true' if flag == '1' else 'false'}" for name, flag in zip(names, flags))
     return (
         f"Superblock {{ sequence: {sequence}, volume: {VOLUME:032X}, node: NodeId(1), "
@@ -331,9 +331,9 @@ def good_blocks(out):
     fresh = superblock()
     out.add("superblock 0 fresh", block("superblock 0", fresh, 1), superblock_text(1))
     out.add("superblock 1 fresh", block("superblock 1", fresh, 1), superblock_text(1))
-    alone = superblock(agreed=SECTORS, instance=7, flags=0b10110111, marks=(8, 9), current=A, base=B, past=(B, C))
+    alone = superblock(agreed=SECTORS, instance=7, flags=0b110110111, marks=(8, 9), current=A, base=B, past=(B, C))
     out.add("superblock 0 Primary on its own", block("superblock 0", alone, 2**62),
-            superblock_text(2**62, "Some(AAAAAAAA)", "Some(BBBBBBBB)", "BBBBBBBB, CCCCCCCC", SECTORS, 7, "101101",
+            superblock_text(2**62, "Some(AAAAAAAA)", "Some(BBBBBBBB)", "BBBBBBBB, CCCCCCCC", SECTORS, 7, "1011101",
                             (8, 9)))
     out.add("al 5 as created", block("al 5", b"", 5), "AlTransaction { sequence: 5, extents: [] }")
     out.add("al 1 in any order", block("al 1", al(3, 0, 15), 65),
@@ -387,7 +387,7 @@ def invalid_blocks(out):
     wrong("endless instance", superblock(instance=U64), counter)
     wrong("endless mark", superblock(marks=(U64, 0)), counter)
     wrong("endless mark of the peer", superblock(marks=(0, U64)), counter)
-    wrong("unknown flag", superblock(flags=1 << 8), unused)
+    wrong("unknown flag", superblock(flags=1 << 9), unused)
     wrong("generation without its flag", superblock(current=A), unused)
     wrong("endless history", superblock(flags=1, current=A, count=U64), "the history is longer than a history can be")
     wrong("history that repeats itself", superblock(flags=1, current=A, past=(B, C, B)),

@@ -117,6 +117,7 @@ fn fresh(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> Super
         consistent: in_sync,
         outdated: false,
         peer_outdated: false,
+        sole_source: false,
         primary: false,
         crashed: false,
         parted_primary: false,

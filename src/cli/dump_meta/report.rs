@@ -60,6 +60,7 @@ pub(super) struct SuperblockView {
     consistent: bool,
     outdated: bool,
     peer_outdated: bool,
+    sole_source: bool,
     primary: bool,
     crashed: bool,
     instance: u64,
@@ -126,6 +127,7 @@ impl SuperblockView {
             consistent: found.consistent,
             outdated: found.outdated,
             peer_outdated: found.peer_outdated,
+            sole_source: found.sole_source,
             primary: found.primary,
             crashed: found.crashed,
             instance: found.instance,
@@ -145,6 +147,7 @@ impl SuperblockView {
             (self.consistent, "consistent"),
             (self.outdated, "outdated"),
             (self.peer_outdated, "peer-outdated"),
+            (self.sole_source, "sole-source"),
             (self.primary, "primary"),
             (self.crashed, "crashed"),
         ];

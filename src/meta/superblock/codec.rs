@@ -45,6 +45,7 @@ mod flag {
     pub(super) const PRIMARY: u64 = 1 << 5;
     pub(super) const CRASHED: u64 = 1 << 6;
     pub(super) const PARTED_PRIMARY: u64 = 1 << 7;
+    pub(super) const SOLE_SOURCE: u64 = 1 << 8;
 }
 
 impl Superblock {
@@ -109,6 +110,7 @@ impl Superblock {
             (self.primary, flag::PRIMARY),
             (self.crashed, flag::CRASHED),
             (self.parted_primary, flag::PARTED_PRIMARY),
+            (self.sole_source, flag::SOLE_SOURCE),
         ];
         let flags: u64 = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
         put(&mut out, at::USABLE_SECTORS, &self.usable_sectors.to_le_bytes());
@@ -150,6 +152,7 @@ impl Superblock {
             primary: set(flag::PRIMARY),
             crashed: set(flag::CRASHED),
             parted_primary: set(flag::PARTED_PRIMARY),
+            sole_source: set(flag::SOLE_SOURCE),
             instance: u64::from_le_bytes(get(payload, at::INSTANCE)),
             mark: u64::from_le_bytes(get(payload, at::MARK)),
             peer_mark: u64::from_le_bytes(get(payload, at::PEER_MARK)),

@@ -1,0 +1,82 @@
+"""A volume on two guests, for tests: n1 and n2, each with /dev/vdb, as `vol`."""
+import json
+import time
+
+CONFIG = '''
+[resource]
+name = "vol"
+[[node]]
+name = "n1"
+address = "10.77.0.1:7790"
+disk = "/dev/vdb"
+[[node]]
+name = "n2"
+address = "10.77.0.2:7790"
+disk = "/dev/vdb"
+'''
+
+
+def prepare(lab, guest, more=''):
+    """Puts program and configuration, with `more` at its end, into a guest that has just booted."""
+    path = lab.program('rblk')
+    guest.sh(f'cp {path} /usr/local/bin/rblk; mkdir -p /etc/rblk /run/rblk /mnt/vol; '
+             f"cat > /etc/rblk/vol.toml << 'END'\n{CONFIG}{more}END\nmodprobe ublk_drv")
+
+
+def attach(guest, *options):
+    """Starts the daemon."""
+    guest.sh(f'setsid rblk attach vol {" ".join(options)} >> /tmp/daemon.log 2>&1 < /dev/null & echo $! > /tmp/daemon')
+
+
+def kill_daemon(guest):
+    """Ends the daemon as a crash does."""
+    guest.sh('kill -9 $(cat /tmp/daemon)')
+
+
+def status(guest):
+    """What the daemon says, once it answers."""
+    for _ in range(100):
+        answer = guest.result(guest.bg('rblk status vol --json'))
+        if answer.status == 0:
+            return json.loads(answer.output)[0]
+        time.sleep(0.2)
+    raise AssertionError(answer.output + guest.sh('cat /tmp/daemon.log'))
+
+
+def wait_for(guest, what, seconds=60):
+    """Waits until a state is reached; fails with the daemon's log."""
+    answer = guest.result(guest.bg(f'rblk wait vol {what} --timeout {seconds}', timeout=seconds + 30))
+    assert answer.status == 0, answer.output + guest.sh('cat /tmp/daemon.log')
+
+
+def until(what, holds, seconds):
+    """Waits until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f'never: {what}'
+        time.sleep(0.2)
+
+
+def device(guest):
+    """The block device, once clients can use it."""
+    for _ in range(300):
+        said = status(guest)
+        address = said['rblk']['address']
+        if said['role'] == 'Primary' and address and address.startswith('/dev/'):
+            if guest.result(guest.bg(f'test -b {address} && blockdev --getsz {address}')).status == 0:
+                return address
+        time.sleep(0.2)
+    raise AssertionError('no device:\n' + guest.sh('cat /tmp/daemon.log'))
+
+
+def compare_disks(lab):
+    """Detaches both nodes and compares their data areas from outside."""
+    one, two = lab.guests
+    for guest in lab.guests:
+        guest.sh('rblk detach vol', timeout=60)
+    size = json.loads(one.sh('rblk dump-meta /dev/vdb --json 2> /dev/null'))['layout']['data-bytes']
+    with open(one.disk(0), 'rb') as a, open(two.disk(0), 'rb') as b:
+        while size:
+            piece = min(size, 1 << 20)
+            assert a.read(piece) == b.read(piece), 'the disks differ'
+            size -= piece
