@@ -1,10 +1,11 @@
 //! The connection to the peer, from the first word to the last.
 //!
 //! ```text
-//!             Hello both       State both        bits both ways      durable       Ready both
+//!             Hello both       State both        target's bits       durable       Ready both
 //!   Down ──► Hello ─────────► State ──verdict──► Exchange ──────────► Prepare ────► Ready ────► Up
 //!     ▲                                  └─ equal, fresh, one disk ──────┘  └► Yield ┘           │
 //!     └──────────── refused, broken, timed out, disconnected: from anywhere ────────────────────┘
+//!                                                               (source's bits to Yield: `exchange.rs`)
 //! ```
 //!
 //! Where one gives up its data for the other's, each record waits for the one that it relies on:
@@ -216,6 +217,17 @@ impl Link {
 
     pub(super) fn peer_hello(&self) -> Option<&Hello> {
         self.peer_hello.as_ref()
+    }
+
+    /// The verdict is that this node gives up its data for the peer's.
+    pub(super) fn yields(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Target { .. }))
+    }
+
+    /// The peer has said all that it has marked, if that is to be said at all.
+    fn has_all_bits(&self) -> bool {
+        self.exchange.got_end
+            || !matches!(self.verdict, Some(Verdict::Target { .. } | Verdict::Source { .. }))
     }
 
     pub(super) fn met(&self) -> Option<&State> {
@@ -430,7 +442,7 @@ impl Replica {
                 self.link.met = Some(state);
             }
             (
-                Phase::Exchange,
+                Phase::Exchange | Phase::Yield(_) | Phase::Ready,
                 Message::BitmapPage { .. }
                 | Message::BitmapFull { .. }
                 | Message::BitmapAck
@@ -503,16 +515,17 @@ impl Replica {
             match self.link.phase {
                 Phase::State => self.pump_state(),
                 Phase::Exchange => self.pump_exchange(),
+                Phase::Prepare(_) if self.link.yields() => self.yield_if_source_is_ready(),
                 // Writes of the last connection may still be with the disk; nothing may overtake them.
-                Phase::Prepare(after)
+                Phase::Prepare(after) | Phase::Yield(after)
                     if self.meta.is_durable(after)
                         && !self.has_orphans()
-                        && !self.link.flushing =>
+                        && !self.link.flushing
+                        && self.link.has_all_bits() =>
                 {
-                    self.prepared(after);
+                    self.say_ready(after);
                 }
-                Phase::Yield(after) if self.meta.is_durable(after) => self.say_ready(after),
-                Phase::Ready if self.link.got_ready => self.link_is_up(),
+                Phase::Ready => self.pump_ready(),
                 _ => {}
             }
             if before == (self.link.conn, self.link.phase) {
@@ -612,16 +625,25 @@ impl Replica {
         self.link.phase = Phase::Prepare(if self.has_disk() { after } else { MetaSeq(0) });
     }
 
-    /// What this node needs for itself is durable. A target yields only to a source that is ready for it.
-    fn prepared(&mut self, after: MetaSeq) {
-        let (Some(found), Some(peer)) = (self.link.verdict, self.link.peer_state) else {
+    /// A target yields only to a source that is ready for it, and at once: what that says next is for a node that has.
+    fn yield_if_source_is_ready(&mut self) {
+        let Some(peer) = self.link.peer_state else {
             unreachable!("a verdict follows both greetings");
         };
-        if !matches!(found, Verdict::Target { .. }) {
-            self.say_ready(after);
-        } else if self.link.got_ready {
+        if self.link.got_ready {
             self.become_target(&peer);
             self.link.phase = Phase::Yield(self.write_superblock());
+        }
+    }
+
+    /// A source has its bits to send yet.
+    fn pump_ready(&mut self) {
+        let source = matches!(self.link.verdict, Some(Verdict::Source { .. }));
+        if source {
+            self.send_bits();
+        }
+        if self.link.got_ready && (self.link.exchange.sent_end || !source) {
+            self.link_is_up();
         }
     }
 
