@@ -1,24 +1,13 @@
 //! The exchange of bitmaps: what either node marks is copied.
 //!
-//! ```text
-//!   target                                                               source
-//!   its bits, BitmapEnd ───────────────────────────────────────────────► adds them, makes the union durable
-//!   its data is given up: from here on Inconsistent ◄── Ready, then its bits, BitmapEnd
-//!   adds them, makes that and the union durable, Ready ────────────────► up
-//! ```
-//!
-//! Pages that have a bit set are sent, a few ahead of the answers. Either bitmap alone is enough to go on after an
-//! interruption. A full resync sends no pages: both nodes know to set every bit.
-//!
-//! The verdict is computed from how much each has marked, and an exchange may break off at any message. So the target
-//! adds bits of the source only to data that it has given up, also durably: before that its bits say what it has
-//! changed itself, and the next verdict is the same. What the source adds makes it no less of a source.
+//! Both nodes send the pages that have a bit set, a few ahead of the answers; both add what they receive and make the
+//! union durable before they say `Ready`. So either bitmap alone is enough to go on after an interruption.
+//! A full resync sends no pages: both nodes know to set every bit.
 
 use super::Replica;
 use crate::limits::{BITMAP_PAGES_AHEAD_MAX, PAGE_BIT_BYTES};
 use crate::replica::event::{MetaSeq, Payload};
 use crate::replica::generation::Verdict;
-use crate::replica::link::Phase;
 use crate::wire::message::{DiskState, Message, State};
 
 /// How far it has come.
@@ -26,8 +15,8 @@ use crate::wire::message::{DiskState, Message, State};
 pub(super) struct Exchange {
     next_page: u32,
     unanswered: u32,
-    pub(super) sent_end: bool,
-    pub(super) got_end: bool,
+    sent_end: bool,
+    got_end: bool,
 }
 
 impl Replica {
@@ -37,27 +26,11 @@ impl Replica {
             self.dirty.set_all();
             self.link.exchange.next_page = self.dirty.pages();
         }
-        self.link.phase = Phase::Exchange;
+        self.link.phase = super::link::Phase::Exchange;
     }
 
-    /// Goes on when the target's bits are all sent, or all here.
+    /// Sends the next pages, and goes on when both directions are done.
     pub(super) fn pump_exchange(&mut self) {
-        if self.link.yields() {
-            // No page of the bitmap is written any more before the record that this node has yielded.
-            if self.meta.len() == 0 {
-                self.send_bits();
-            }
-            if self.link.exchange.sent_end {
-                self.prepare(MetaSeq(0));
-            }
-        } else if self.link.exchange.got_end {
-            let union = self.meta.pages_step();
-            self.prepare(union);
-        }
-    }
-
-    /// Sends the next pages, and the end after the last answer.
-    pub(super) fn send_bits(&mut self) {
         while self.link.exchange.unanswered < BITMAP_PAGES_AHEAD_MAX {
             let page = self.link.exchange.next_page;
             if page >= self.dirty.pages() {
@@ -81,25 +54,19 @@ impl Replica {
             exchange.sent_end = true;
             self.send(Message::BitmapEnd);
         }
+        let exchange = &self.link.exchange;
+        if exchange.sent_end && exchange.got_end {
+            let union = self.meta.pages_step();
+            self.prepare(union);
+        }
     }
 
     pub(super) fn on_bitmap(&mut self, message: Message, payload: &[u8]) {
-        let listens = !self.link.exchange.got_end
-            && match self.link.phase {
-                Phase::Exchange => !self.link.yields(),
-                Phase::Yield(_) => true,
-                _ => false,
-            };
         let exchange = &mut self.link.exchange;
         match message {
             Message::BitmapAck if exchange.unanswered > 0 => exchange.unanswered -= 1,
-            Message::BitmapEnd if listens => {
-                exchange.got_end = true;
-                if let Phase::Yield(after) = self.link.phase {
-                    self.link.phase = Phase::Yield(after.max(self.meta.pages_step()));
-                }
-            }
-            Message::BitmapPage { page } if page < self.dirty.pages() && listens => {
+            Message::BitmapEnd if !exchange.got_end => exchange.got_end = true,
+            Message::BitmapPage { page } if page < self.dirty.pages() && !exchange.got_end => {
                 let Ok(bits) = <&[u8; PAGE_BIT_BYTES]>::try_from(payload) else {
                     self.broken("a bitmap page of the wrong length");
                     return;
@@ -107,7 +74,7 @@ impl Replica {
                 self.dirty.or_page(page, bits);
                 self.send(Message::BitmapAck);
             }
-            Message::BitmapFull { page } if page < self.dirty.pages() && listens => {
+            Message::BitmapFull { page } if page < self.dirty.pages() && !exchange.got_end => {
                 self.dirty.fill_page(page);
                 self.send(Message::BitmapAck);
             }
@@ -116,7 +83,7 @@ impl Replica {
     }
 
     /// This node's data is about to be overwritten: it takes the source's generation, marked inconsistent. The union of
-    /// both bitmaps is durable at the source.
+    /// both bitmaps is durable by now.
     pub(super) fn become_target(&mut self, source: &State) {
         if let Some(old) = self.sb.current.filter(|old| Some(*old) != source.current) {
             self.sb.history.push(old);

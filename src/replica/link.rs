@@ -1,11 +1,10 @@
 //! The connection to the peer, from the first word to the last.
 //!
 //! ```text
-//!             Hello both       State both        target's bits       durable       Ready both
+//!             Hello both       State both        bits both ways      durable       Ready both
 //!   Down ──► Hello ─────────► State ──verdict──► Exchange ──────────► Prepare ────► Ready ────► Up
 //!     ▲                                  └─ equal, fresh, one disk ──────┘  └► Yield ┘           │
 //!     └──────────── refused, broken, timed out, disconnected: from anywhere ────────────────────┘
-//!                                                               (source's bits to Yield: `exchange.rs`)
 //! ```
 //!
 //! Where one gives up its data for the other's, each record waits for the one that it relies on:
@@ -217,17 +216,6 @@ impl Link {
 
     pub(super) fn peer_hello(&self) -> Option<&Hello> {
         self.peer_hello.as_ref()
-    }
-
-    /// The verdict is that this node gives up its data for the peer's.
-    pub(super) fn yields(&self) -> bool {
-        matches!(self.verdict, Some(Verdict::Target { .. }))
-    }
-
-    /// The peer has said all that it has marked, if that is to be said at all.
-    fn has_all_bits(&self) -> bool {
-        self.exchange.got_end
-            || !matches!(self.verdict, Some(Verdict::Target { .. } | Verdict::Source { .. }))
     }
 
     pub(super) fn met(&self) -> Option<&State> {
@@ -442,7 +430,7 @@ impl Replica {
                 self.link.met = Some(state);
             }
             (
-                Phase::Exchange | Phase::Yield(_) | Phase::Ready,
+                Phase::Exchange,
                 Message::BitmapPage { .. }
                 | Message::BitmapFull { .. }
                 | Message::BitmapAck
@@ -515,17 +503,16 @@ impl Replica {
             match self.link.phase {
                 Phase::State => self.pump_state(),
                 Phase::Exchange => self.pump_exchange(),
-                Phase::Prepare(_) if self.link.yields() => self.yield_if_source_is_ready(),
                 // Writes of the last connection may still be with the disk; nothing may overtake them.
-                Phase::Prepare(after) | Phase::Yield(after)
+                Phase::Prepare(after)
                     if self.meta.is_durable(after)
                         && !self.has_orphans()
-                        && !self.link.flushing
-                        && self.link.has_all_bits() =>
+                        && !self.link.flushing =>
                 {
-                    self.say_ready(after);
+                    self.prepared(after);
                 }
-                Phase::Ready => self.pump_ready(),
+                Phase::Yield(after) if self.meta.is_durable(after) => self.say_ready(after),
+                Phase::Ready if self.link.got_ready => self.link_is_up(),
                 _ => {}
             }
             if before == (self.link.conn, self.link.phase) {
@@ -625,25 +612,16 @@ impl Replica {
         self.link.phase = Phase::Prepare(if self.has_disk() { after } else { MetaSeq(0) });
     }
 
-    /// A target yields only to a source that is ready for it, and at once: what that says next is for a node that has.
-    fn yield_if_source_is_ready(&mut self) {
-        let Some(peer) = self.link.peer_state else {
+    /// What this node needs for itself is durable. A target yields only to a source that is ready for it.
+    fn prepared(&mut self, after: MetaSeq) {
+        let (Some(found), Some(peer)) = (self.link.verdict, self.link.peer_state) else {
             unreachable!("a verdict follows both greetings");
         };
-        if self.link.got_ready {
+        if !matches!(found, Verdict::Target { .. }) {
+            self.say_ready(after);
+        } else if self.link.got_ready {
             self.become_target(&peer);
             self.link.phase = Phase::Yield(self.write_superblock());
-        }
-    }
-
-    /// A source has its bits to send yet.
-    fn pump_ready(&mut self) {
-        let source = matches!(self.link.verdict, Some(Verdict::Source { .. }));
-        if source {
-            self.send_bits();
-        }
-        if self.link.got_ready && (self.link.exchange.sent_end || !source) {
-            self.link_is_up();
         }
     }
 

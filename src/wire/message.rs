@@ -6,9 +6,9 @@
 //!   |  ◄─────────────────────────── Hello |
 //!   | State ──────────────────────────►   |   generations, disk, role: the verdict is computed from
 //!   |  ◄─────────────────────────── State |   these two alone, and both nodes reach the same
-//!   |  ◄────────── BitmapPage… BitmapEnd  |   only if the verdict is a resync, from A to B
+//!   | BitmapPage… BitmapEnd ──────────►   |   only if the verdict is a resync from the bitmaps
+//!   |  ◄────────── BitmapPage… BitmapEnd  |
 //!   | Ready ──────────────────────────►   |   what I had to make durable first, is
-//!   | BitmapPage… BitmapEnd ──────────►   |   only if the verdict is a resync, from A to B
 //!   |  ◄─────────────────────────── Ready |
 //!   | Write, Flush, Read, Resync… ─────►  |   established: each request gets exactly one answer,
 //!   |  ◄── WriteAck, FlushAck, ReadReply… |   and answers may overtake each other

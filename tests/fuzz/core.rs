@@ -10,7 +10,6 @@ use rblk::limits::{IO_BYTES_MAX, PAGE_BIT_BYTES, ZERO_BYTES_MAX};
 use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock};
 use rblk::replica::Connection;
 use rblk::replica::event::{Command, DiskResult, FrontOp};
-use rblk::replica::generation::{Side, Verdict, verdict};
 use rblk::wire::message::{Message, Outcome, ZeroKind};
 
 /// Facts of one input: enough to find what many facts in a row do, and no more than a second's work.
@@ -165,34 +164,14 @@ fn proper(node: &mut Node, input: &mut Input<'_>) {
         return;
     }
     let said = node.said.remove(0);
-    let (source, target) = match node.found {
-        Some(Verdict::Source { .. }) => (true, false),
-        Some(Verdict::Target { .. }) => (false, true),
-        _ => (false, false),
+    let answer = match said {
+        Message::Hello(_) => Some(Message::Hello(messages::hello(node))),
+        Message::State(_) => Some(Message::State(messages::state(input, node))),
+        Message::DiskFailed => Some(Message::DiskFailedAck { current: GenerationId(0xD0) }),
+        other => answer_to(&other, Outcome::Done),
     };
-    let answers = match said {
-        Message::Hello(_) => vec![Message::Hello(messages::hello(node))],
-        Message::State(mine) => {
-            let theirs = messages::state(input, node);
-            let id = node.snapshot().superblock.node;
-            let me = Side { node: id, state: &mine };
-            node.found = Some(verdict(me, Side { node: NodeId(1 - id.0), state: &theirs }));
-            let mut answers = vec![Message::State(theirs)];
-            if let Some(Verdict::Source { .. }) = node.found {
-                answers.push(Message::BitmapEnd);
-            }
-            answers
-        }
-        Message::DiskFailed => vec![Message::DiskFailedAck { current: GenerationId(0xD0) }],
-        Message::BitmapEnd if target => vec![Message::Ready, Message::BitmapEnd],
-        Message::BitmapEnd => vec![Message::Ready],
-        Message::Ready if source || target => Vec::new(),
-        other => answer_to(&other, Outcome::Done).into_iter().collect(),
-    };
-    for answer in answers {
-        if node.conn.is_some() {
-            node.receive(answer, &[0; PAGE_BIT_BYTES], false);
-        }
+    if let Some(answer) = answer {
+        node.receive(answer, &[0; PAGE_BIT_BYTES], false);
     }
 }
 

@@ -15,7 +15,6 @@ use rblk::replica::event::{
     Action, Buf, Command, CommandError, CommandId, ConnId, DiskOp, DiskResult, FrontId, FrontOp,
     Input, MetaBlock, Notice, OpId, Payload, Tick,
 };
-use rblk::replica::generation::Verdict;
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::span::Span;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};
@@ -76,8 +75,6 @@ pub(crate) struct Node {
     pub(crate) expected: BTreeMap<u64, Buf>,
     /// What the node said on this connection and the peer has not answered.
     pub(crate) said: Vec<Message>,
-    /// What followed from what both said of themselves last.
-    pub(crate) found: Option<Verdict>,
     /// Requests of the node to the peer without answer.
     pub(crate) asked: Vec<Message>,
     pub(crate) step: Step,
@@ -119,7 +116,6 @@ impl Node {
             filled: BTreeMap::new(),
             expected: BTreeMap::new(),
             said: Vec::new(),
-            found: None,
             asked: Vec::new(),
             step: Step::default(),
             detaches: None,
@@ -667,6 +663,7 @@ pub(crate) fn answer_to(message: &Message, outcome: Outcome) -> Option<Message> 
         Message::ResyncEnd { .. } => Message::ResyncEndAck,
         Message::PromoteAsk => Message::PromoteAnswer { granted: true },
         Message::Ping => Message::Pong,
+        Message::BitmapEnd => Message::BitmapEnd,
         Message::Ready => Message::Ready,
         _ => return None,
     })
