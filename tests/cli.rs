@@ -656,10 +656,12 @@ fn place_with_set() -> (Place, String) {
     std::fs::write(place.path("swarm.toml"), text).expect("written");
     let disk = place.path("disk");
     std::fs::write(&disk, [7; 10 * 4096]).expect("written");
+    let disk = rblk::io::disk::Backing::open(&disk, rblk::io::disk::OpenMode::Inspect);
+    let disk = disk.expect("opened");
     let order = rblk::salvage::Order {
         store: rblk::salvage::Store::new(&kept, "swarm"),
         max_bytes: 1 << 20,
-        disk,
+        disk: disk.handle().expect("descriptors"),
         marks: rblk::salvage::Marks::of(&[0b11_1000], 10),
         header: rblk::salvage::Header {
             format: rblk::salvage::FORMAT,

@@ -34,6 +34,8 @@ mod geometry;
 mod guard;
 #[path = "sim/kept.rs"]
 mod kept;
+#[path = "sim/kept_exchange.rs"]
+mod kept_exchange;
 #[path = "sim/kept_fence.rs"]
 mod kept_fence;
 #[path = "sim/kept_yield.rs"]

@@ -236,7 +236,9 @@ impl Daemon {
             blocks: 0,
             extents: 0,
         };
-        let (max_bytes, disk) = (place.max_bytes, me.disk.clone());
+        let handle = self.disk.backing().handle();
+        let disk = handle.map_err(|error| Error::io("Cannot read this node's disk", error))?;
+        let max_bytes = place.max_bytes;
         self.salvage.start(Order { store, max_bytes, disk, marks, header })
     }
 
@@ -262,6 +264,12 @@ impl Daemon {
     }
 
     fn not_saved(&mut self, error: &Error) {
+        if self.replica.role() == Role::Primary {
+            tracing::warn!("this node has become Primary: what was saved so far is void");
+            self.salvage.outcome = Outcome::None { unusable: None };
+            self.answer_consent(Consent::Unsaved);
+            return;
+        }
         tracing::error!("this node stands alone, and nothing is overwritten: {error}");
         self.salvage.outcome = Outcome::Failed(error.reason());
         self.answer_consent(Consent::Unsaved);

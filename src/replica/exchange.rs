@@ -1,29 +1,59 @@
 //! The exchange of bitmaps: what either node marks is copied.
 //!
-//! Both nodes send the pages that have a bit set, a few ahead of the answers; both add what they receive and make the
-//! union durable before they say `Ready`. So either bitmap alone is enough to go on after an interruption.
-//! A full resync sends no pages: both nodes know to set every bit.
+//! Both nodes send the pages that have a bit set, a few ahead of the answers. What they receive waits beside the bitmap:
+//! should the greeting break off, neither may look as if it had changes of its own, or the next verdict or a policy
+//! would decide otherwise. A full resync sends no pages: both nodes know to set every bit.
+//!
+//! ```text
+//!   target: on record as inconsistent ──durable──► union in its bitmap ──durable──► Ready
+//!   source: up ──► union in its bitmap ──durable──► the first block is copied
+//! ```
+//!
+//! Until then each node's own bits are where they were, and a broken greeting is begun anew. From then on either bitmap
+//! alone is enough to go on after an interruption. Where everything is copied, all bits come before the record: nothing
+//! else would tell the next greeting.
 
 use super::Replica;
 use crate::limits::{BITMAP_PAGES_AHEAD_MAX, PAGE_BIT_BYTES};
 use crate::replica::event::{MetaSeq, Payload};
 use crate::replica::generation::Verdict;
 use crate::wire::message::{DiskState, Message, State};
+use std::collections::BTreeMap;
 
 /// How far it has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Exchange {
     next_page: u32,
     unanswered: u32,
     sent_end: bool,
     got_end: bool,
+    /// Everything is to be copied.
+    full: bool,
+    /// What the peer marks: at most as much as the bitmap itself.
+    received: BTreeMap<u32, Received>,
+    /// That has been added to the bitmap.
+    joined: bool,
+}
+
+/// The bits of a page at the peer.
+#[derive(Debug)]
+enum Received {
+    All,
+    Some(Box<[u8; PAGE_BIT_BYTES]>),
+}
+
+impl Exchange {
+    /// The bitmap has the union.
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined
+    }
 }
 
 impl Replica {
     pub(super) fn start_exchange(&mut self, found: Verdict) {
         self.link.exchange = Exchange::default();
         if let Verdict::Source { full: Some(_) } | Verdict::Target { full: Some(_) } = found {
-            self.dirty.set_all();
+            self.link.exchange.full = true;
             self.link.exchange.next_page = self.dirty.pages();
         }
         self.link.phase = super::link::Phase::Exchange;
@@ -56,8 +86,7 @@ impl Replica {
         }
         let exchange = &self.link.exchange;
         if exchange.sent_end && exchange.got_end {
-            let union = self.meta.pages_step();
-            self.prepare(union);
+            self.prepare();
         }
     }
 
@@ -71,20 +100,50 @@ impl Replica {
                     self.broken("a bitmap page of the wrong length");
                     return;
                 };
-                self.dirty.or_page(page, bits);
+                match exchange.received.get_mut(&page) {
+                    Some(Received::All) => {}
+                    Some(Received::Some(known)) => {
+                        known.iter_mut().zip(bits).for_each(|(known, new)| *known |= new);
+                    }
+                    None => drop(exchange.received.insert(page, Received::Some(Box::new(*bits)))),
+                }
                 self.send(Message::BitmapAck);
             }
             Message::BitmapFull { page } if page < self.dirty.pages() && !exchange.got_end => {
-                self.dirty.fill_page(page);
+                exchange.received.insert(page, Received::All);
                 self.send(Message::BitmapAck);
             }
             _ => self.broken("a bitmap message out of turn"),
         }
     }
 
-    /// This node's data is about to be overwritten: it takes the source's generation, marked inconsistent. The union of
-    /// both bitmaps is durable by now.
-    pub(super) fn become_target(&mut self, source: &State) {
+    /// Adds what the exchange has brought to the bitmap. Returns the step after which that is durable.
+    pub(super) fn join_bitmaps(&mut self) -> MetaSeq {
+        let exchange = std::mem::take(&mut self.link.exchange);
+        self.link.exchange.joined = true;
+        if exchange.full {
+            self.dirty.set_all();
+        }
+        for (page, bits) in exchange.received {
+            match bits {
+                Received::All => self.dirty.fill_page(page),
+                Received::Some(bits) => self.dirty.or_page(page, &bits),
+            }
+        }
+        self.meta.pages_step()
+    }
+
+    /// This node gives up its data. Returns the step after which that is durable.
+    pub(super) fn yield_to(&mut self, source: &State) -> MetaSeq {
+        if self.link.exchange.full {
+            self.join_bitmaps();
+        }
+        self.become_target(source);
+        self.write_superblock()
+    }
+
+    /// This node's data is about to be overwritten: it takes the source's generation, marked inconsistent.
+    fn become_target(&mut self, source: &State) {
         if let Some(old) = self.sb.current.filter(|old| Some(*old) != source.current) {
             self.sb.history.push(old);
         }

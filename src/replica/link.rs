@@ -39,7 +39,8 @@ pub(super) enum Phase {
     State,
     Exchange,
     Prepare(MetaSeq),
-    /// Only a target: the source is ready, and the record that this node's data is inconsistent is being written.
+    /// Only a target: the source is ready; that this node's data is inconsistent is being recorded, then the union of
+    /// both bitmaps.
     Yield(MetaSeq),
     Ready,
     Up,
@@ -344,6 +345,7 @@ impl Link {
 
     fn end(&mut self) {
         self.conn = None;
+        self.exchange = Exchange::default();
         self.phase = Phase::Down;
         self.said = None;
         self.verdict = None;
@@ -511,7 +513,7 @@ impl Replica {
                 {
                     self.prepared(after);
                 }
-                Phase::Yield(after) if self.meta.is_durable(after) => self.say_ready(after),
+                Phase::Yield(after) if self.meta.is_durable(after) => self.yielded(after),
                 Phase::Ready if self.link.got_ready => self.link_is_up(),
                 _ => {}
             }
@@ -568,13 +570,12 @@ impl Replica {
                 self.may_be_target(found, discarded);
             }
             Verdict::Source { .. } => self.start_exchange(found),
-            Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(MetaSeq(0)),
+            Verdict::Equal | Verdict::Fresh | Verdict::OneDisk => self.prepare(),
         }
     }
 
-    /// What the verdict changes, durably, before this node is ready. So is `union`, the step of the exchanged bitmaps,
-    /// even if the superblock says already what it must.
-    pub(super) fn prepare(&mut self, union: MetaSeq) {
+    /// What the verdict changes, durably, before this node is ready, or yields.
+    pub(super) fn prepare(&mut self) {
         let (Some(found), Some(hello), Some(peer)) =
             (self.link.verdict, self.link.peer_hello, self.link.peer_state)
         else {
@@ -608,7 +609,6 @@ impl Replica {
         } else {
             self.write_superblock()
         };
-        let after = after.max(union);
         self.link.phase = Phase::Prepare(if self.has_disk() { after } else { MetaSeq(0) });
     }
 
@@ -620,8 +620,16 @@ impl Replica {
         if !matches!(found, Verdict::Target { .. }) {
             self.say_ready(after);
         } else if self.link.got_ready {
-            self.become_target(&peer);
-            self.link.phase = Phase::Yield(self.write_superblock());
+            self.link.phase = Phase::Yield(self.yield_to(&peer));
+        }
+    }
+
+    /// The record that this node's data is inconsistent is durable; then the union of both bitmaps must be.
+    fn yielded(&mut self, after: MetaSeq) {
+        if self.link.exchange.is_joined() {
+            self.say_ready(after);
+        } else {
+            self.link.phase = Phase::Yield(self.join_bitmaps());
         }
     }
 
@@ -657,11 +665,12 @@ impl Replica {
                 if !std::mem::replace(&mut self.sb.peer_outdated, true) {
                     self.write_superblock();
                 }
-                self.resync_begins(true);
+                let union = self.join_bitmaps();
+                self.resync_begins(true, union);
             }
             Verdict::Target { .. } => {
                 self.link.peer_disk = DiskState::UpToDate;
-                self.resync_begins(false);
+                self.resync_begins(false, MetaSeq(0));
             }
             Verdict::Refuse(_) | Verdict::StepDown { .. } => {
                 unreachable!("a refused connection does not come up")

@@ -63,6 +63,8 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Resync {
     stage: Stage,
+    /// Source: after this step the union of both bitmaps is durable, and nothing is copied before.
+    union: MetaSeq,
     /// Next block to look at.
     cursor: u64,
     jobs: usize,
@@ -82,6 +84,7 @@ impl Resync {
         let spans = || Vec::with_capacity(RESYNC_UNSTABLE_SPANS_MAX + RESYNC_JOBS_MAX);
         Resync {
             stage: Stage::Off,
+            union: MetaSeq(0),
             cursor: 0,
             jobs: 0,
             copied: spans(),
@@ -157,9 +160,10 @@ impl Resync {
 }
 
 impl Replica {
-    pub(super) fn resync_begins(&mut self, source: bool) {
+    pub(super) fn resync_begins(&mut self, source: bool, union: MetaSeq) {
         let stage = if source { Stage::Copying } else { Stage::Receiving };
         self.resync.stage = stage;
+        self.resync.union = union;
         self.resync.cursor = 0;
         self.resync.rest_until = self.now;
         self.resync.total_blocks = self.dirty.count();
@@ -196,7 +200,7 @@ impl Replica {
 
     pub(super) fn pump_resync(&mut self) {
         match self.resync.stage {
-            Stage::Copying => self.pump_copying(),
+            Stage::Copying if self.meta.is_durable(self.resync.union) => self.pump_copying(),
             Stage::Closing(after) if self.meta.is_durable(after) => {
                 let Some(current) = self.sb.current else { unreachable!("a source has data") };
                 let message = Message::ResyncEnd { current, history: self.sb.history };

@@ -139,7 +139,11 @@ impl<R: BufRead> Reader<R> {
     pub(super) fn new(mut input: R, bytes: u64) -> Result<Reader<R>, String> {
         let mut line = Vec::new();
         let limit = SALVAGE_HEADER_BYTES_MAX as u64;
-        input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(unreadable)?;
+        input
+            .by_ref()
+            .take(limit)
+            .read_until(b'\n', &mut line)
+            .map_err(|error| unreadable(&error))?;
         if line.last() != Some(&b'\n') {
             return Err("its index is cut off, or no index".to_owned());
         }
@@ -166,7 +170,7 @@ impl<R: BufRead> Reader<R> {
             return self.tail().map(|()| None);
         }
         let mut record = [0; RECORD_BYTES as usize];
-        self.input.read_exact(&mut record).map_err(unreadable)?;
+        self.input.read_exact(&mut record).map_err(|error| unreadable(&error))?;
         self.crc = crc32c::crc32c_append(self.crc, &record);
         self.read += 1;
         let extent = Extent::decode(record);
@@ -186,7 +190,7 @@ impl<R: BufRead> Reader<R> {
             return Err("its index contradicts itself".to_owned());
         }
         let mut tail = [0; TAIL_BYTES as usize];
-        self.input.read_exact(&mut tail).map_err(unreadable)?;
+        self.input.read_exact(&mut tail).map_err(|error| unreadable(&error))?;
         if u32::from_le_bytes(tail) != self.crc {
             return Err("its index does not have the checksum that it should".to_owned());
         }
@@ -227,7 +231,7 @@ fn check(header: &Header) -> Result<(), String> {
     }
 }
 
-fn unreadable(error: io::Error) -> String {
+fn unreadable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "its index is cut off".to_owned(),
         _ => format!("its index cannot be read ({error})"),

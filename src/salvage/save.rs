@@ -4,7 +4,7 @@ use super::index::{Extent, Header, RECORD_BYTES, TAIL_BYTES, Writer};
 use super::marks::Marks;
 use super::store::{DATA, INDEX, Store};
 use crate::error::{Error, Kind, Result};
-use crate::io::disk::{Backing, OpenMode};
+use crate::io::disk::Handle;
 use crate::limits::{
     BLOCK_BYTES, SALVAGE_EXTENT_BLOCKS, SALVAGE_HEADER_BYTES_MAX, SALVAGE_SETS_MAX,
     SALVAGE_SPARE_BYTES, SALVAGE_SYNC_BYTES, UNIX_MS_MAX,
@@ -12,7 +12,7 @@ use crate::limits::{
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ pub struct Order {
     /// What all sets of the resource may take together, in bytes.
     pub max_bytes: u64,
     /// Where from.
-    pub disk: PathBuf,
+    pub disk: Handle,
     /// Which blocks.
     pub marks: Marks,
     /// Which data it is; blocks and extents are filled in.
@@ -141,7 +141,7 @@ fn copy(order: &Order, header: &Header, progress: &Progress) -> Result<()> {
         .map_err(|error| failed("begin in", order.store.folder(), &error))?;
     let to = |name| partial.join(name);
     let write = |error: io::Error| failed("write to", &partial, &error);
-    let backing = Backing::open(&order.disk, OpenMode::Inspect).map_err(|error| {
+    let backing = order.disk.inspect().map_err(|error| {
         Error::new(Kind::Io, "Cannot save what would be overwritten").why(error.to_string())
     })?;
     let data = create(&to(DATA)).map_err(write)?;
@@ -158,7 +158,7 @@ fn copy(order: &Order, header: &Header, progress: &Progress) -> Result<()> {
         let bytes = &mut buffer[..blocks as usize * BLOCK_BYTES as usize];
         backing
             .read_at(range.start * BLOCK_BYTES, bytes)
-            .map_err(|error| failed("read", &order.disk, &error))?;
+            .map_err(|error| failed("read", order.disk.path(), &error))?;
         // Zeroes are left out: the file has a hole there.
         if bytes.iter().any(|byte| *byte != 0) {
             data.write_all_at(bytes, at).map_err(write)?;

@@ -4,6 +4,7 @@ use super::index::{RECORD_BYTES, Reader, Writer};
 use super::store::{DATA, INDEX};
 use super::*;
 use crate::error::Kind;
+use crate::io::disk::{Backing, OpenMode};
 use crate::limits::{BLOCK_BYTES, DATA_BYTES_MAX, SALVAGE_EXTENT_BLOCKS, SALVAGE_SETS_MAX};
 use proptest::prelude::*;
 use std::fs;
@@ -52,7 +53,8 @@ impl Place {
     }
 
     fn order(&self, marks: Marks) -> Order {
-        let (store, disk) = (self.store(), self.dir.path().join("disk"));
+        let disk = Backing::open(&self.dir.path().join("disk"), OpenMode::Inspect).expect("opened");
+        let (store, disk) = (self.store(), disk.handle().expect("descriptors"));
         Order { store, max_bytes: 8 * MIB, disk, marks, header: header() }
     }
 
@@ -337,6 +339,19 @@ fn a_disk_that_cannot_be_read_is_not_saved() {
     let error = save(&place.order(marks(&[1, 9])), &Progress::default()).expect_err("too short");
     assert!(error.reason().contains("read"), "{error}");
     assert_eq!(place.names(), Vec::<String>::new());
+}
+
+#[test]
+fn the_disk_that_is_open_is_saved_whatever_has_its_name_by_now() {
+    let place = Place::new();
+    let order = place.order(marks(&[1]));
+    let disk = place.dir.path().join("disk");
+    fs::rename(&disk, place.dir.path().join("other")).expect("renamed");
+    fs::write(&disk, vec![9; (BLOCKS * BLOCK_BYTES) as usize]).expect("written");
+    let saved = save(&order, &Progress::default()).expect("saved");
+    let set = place.store().find(&saved.id).expect("found").set.expect("whole");
+    let image = place.image(&set).expect("exported");
+    assert!(image[BLOCK_BYTES as usize..][..BLOCK_BYTES as usize] == content(1));
 }
 
 #[test]

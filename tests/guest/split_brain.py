@@ -11,7 +11,7 @@ FRESH = True
 MIB = 1 << 20
 MORE = '''
 [salvage]
-directory = "/root/salvage"
+directory = "/var/lib/rblk/salvage"
 '''
 POLICY = '''
 [resource.split-brain]
@@ -56,7 +56,7 @@ def test_a_policy_decides_and_what_it_gives_up_is_saved(lab):
     one, two = lab.guests
     for guest in lab.guests:
         prepare(lab, guest, MORE + POLICY)
-        guest.sh('rm -rf /root/salvage')
+        guest.sh('rm -rf /var/lib/rblk/salvage')
         attach(guest, '--primary' if guest is one else '')
     wait_for(one, 'synced')
     split(lab, heal=False)
@@ -90,8 +90,8 @@ def _write(guest, name, mib):
 def files(guest):
     """What is in the file system, which must be sound."""
     path = device(guest)
-    said = guest.sh(f'fsck.ext4 -fn {path} > /dev/null 2>&1 && mount -o ro {path} /mnt/vol && ls /mnt/vol && umount /mnt/vol',
-                    timeout=120)
+    said = guest.sh(f'fsck.ext4 -fn {path} > /dev/null 2>&1 && mount -o ro {path} /mnt/vol && ls /mnt/vol && '
+                    'umount /mnt/vol', timeout=120)
     return [name for name in said.split() if name != 'lost+found']
 
 

@@ -41,6 +41,7 @@ impl World {
     /// A node asks for its peer to be fenced: the answer takes a while.
     pub(crate) fn fence_asked(&mut self, node: usize, id: FenceId) {
         self.sums.count("fences");
+        self.operator.fencing += 1;
         let life = self.nodes[node].life;
         let delay = self.operator.fence_takes.unwrap_or_else(|| self.rng.between(1_000, 2_000_000));
         self.after(delay, Event::Fence { node, life, id });
@@ -48,6 +49,7 @@ impl World {
 
     /// Whoever fences has the other node off: it was, or its power is taken. Or it cannot reach it.
     pub(crate) fn fence_turn(&mut self, node: usize, life: u32, id: FenceId) {
+        self.operator.fencing -= 1;
         if self.nodes[node].life != life || !self.nodes[node].is_running() {
             return;
         }

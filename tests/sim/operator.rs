@@ -38,6 +38,8 @@ pub(crate) struct Operator {
     /// Whoever fences is able to, and takes this long; by chance if not said.
     pub(crate) fences: Option<bool>,
     pub(crate) fence_takes: Option<u64>,
+    /// Questions that are not answered yet: a node that is back may still be fenced.
+    pub(crate) fencing: u64,
     /// Answers to commands, for scenarios.
     pub(crate) last_reply: Option<Result<(), CommandError>>,
 }
@@ -57,6 +59,7 @@ impl Operator {
             idle: false,
             fences: None,
             fence_takes: None,
+            fencing: 0,
             last_reply: None,
         }
     }

@@ -19,8 +19,8 @@ fn dark(policy: WhenLost) -> (Story, u64) {
     (story, block)
 }
 
-/// 9. Power is lost on both, and both return: nobody serves before it is decided, then the log of A, which was Primary,
-/// says what is copied from it to B. Either may be Primary after that.
+/// Sequence 9. Power is lost on both, and both return: nobody serves before it is decided, then the log of A, which
+/// was Primary, says what is copied from it to B. Either may be Primary after that.
 fn s09(policy: WhenLost) {
     for next in [A, B] {
         let (mut story, block) = dark(policy);
@@ -48,8 +48,8 @@ fn s09_both_lose_power_and_return_fence() {
     s09(WhenLost::Fence);
 }
 
-/// 10. Power is lost on both, and B returns alone: for all it knows A went on before that (7), so an operator decides,
-/// with a fence as well. A is the target when it is back.
+/// Sequence 10. Power is lost on both, and B returns alone: for all it knows A went on before that (7), so an operator
+/// decides, with a fence as well. A is the target when it is back.
 fn s10(policy: WhenLost) {
     let (mut story, block) = dark(policy);
     story.start(B);
@@ -75,8 +75,8 @@ fn s10_both_lose_power_and_one_returns_fence() {
     s10(WhenLost::Fence);
 }
 
-/// 13. A crashes while B is a target: there is no service until A returns. B is of no use, a restart does not change
-/// that, and no fence is asked for.
+/// Sequence 13. A crashes while B is a target: there is no service until A returns. B is of no use, a restart does not
+/// change that, and no fence is asked for.
 fn s13(policy: WhenLost) {
     let (mut story, blocks) = Story::with_resync(policy);
     let before = story.fenced();
@@ -103,9 +103,9 @@ fn s13_the_source_crashes_fence() {
     s13(WhenLost::Fence);
 }
 
-/// 14. A crashes in the last moments of a resync, or soon after: until B has it on record that it has all, it is of no
-/// use; from then on it has all that A ever answered, since A needed its acknowledgements all along. Then an operator,
-/// or a fence, makes it Primary.
+/// Sequence 14. A crashes in the last moments of a resync, or soon after: until B has it on record that it has all, it
+/// is of no use; from then on it has all that A ever answered, since A needed its acknowledgements all along. Then an
+/// operator, or a fence, makes it Primary.
 fn s14(policy: WhenLost) {
     let mut seen = [0, 0];
     for events in 0..60 {
@@ -157,8 +157,8 @@ fn s14_the_source_crashes_at_the_end_fence() {
     s14(WhenLost::Fence);
 }
 
-/// 28. The source of a resync crashes and restarts: B stays Inconsistent and keeps its bits, and what is left is copied
-/// with what A's log names; what was copied is not copied again.
+/// Sequence 28. The source of a resync crashes and restarts: B stays Inconsistent and keeps its bits, and what is left
+/// is copied with what A's log names; what was copied is not copied again.
 fn s28(policy: WhenLost) {
     let (mut story, blocks) = Story::with_resync(policy);
     story.write_at_once(A, blocks[3], 1);

@@ -11,9 +11,9 @@ use rblk::replica::event::{Command, CommandError, FrontResult};
 use rblk::replica::generation::Full;
 use rblk::wire::message::{DiskState, Refusal};
 
-/// 20. A has gone on alone, and its disk dies: there is no good data. Clients get errors, never what B has, and B does
-/// not become Primary. One write that fails is no reason to give up the last good disk; a flush that fails is. The disk
-/// can be read after all: then nothing was lost.
+/// Sequence 20. A has gone on alone, and its disk dies: there is no good data. Clients get errors, never what B has,
+/// and B does not become Primary. One write that fails is no reason to give up the last good disk; a flush that fails
+/// is. The disk can be read after all: then nothing was lost.
 fn s20(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let block = story.block_in(4);
@@ -51,8 +51,8 @@ fn s20_the_only_good_disk_dies_fence() {
     s20(WhenLost::Fence);
 }
 
-/// 21. B's disk fails a write, or a flush: B says so, and A goes on as soon as that is on record. Nobody is fenced: B
-/// is there, and takes no part. What B may lack stays marked.
+/// Sequence 21. B's disk fails a write, or a flush: B says so, and A goes on as soon as that is on record. Nobody is
+/// fenced: B is there, and takes no part. What B may lack stays marked.
 fn s21(policy: WhenLost) {
     for part in [DiskPart::Data, DiskPart::Flush] {
         let mut story = Story::sequence(policy);
@@ -93,8 +93,8 @@ fn s21_the_secondarys_disk_fails_fence() {
     s21(WhenLost::Fence);
 }
 
-/// 25. A has gone on alone, and gets a blank disk: that is never a source. B knows that it is behind, so nothing is
-/// copied and nobody is Primary until an operator accepts the loss.
+/// Sequence 25. A has gone on alone, and gets a blank disk: that is never a source. B knows that it is behind, so
+/// nothing is copied and nobody is Primary until an operator accepts the loss.
 fn s25(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let block = story.block_in(2);
@@ -132,8 +132,8 @@ fn s25_the_newest_disk_is_replaced_fence() {
     s25(WhenLost::Fence);
 }
 
-/// 26. B is restored from an image that was made while it was connected: by its generation nothing is to be done, by
-/// its watermark all is copied, and both say why.
+/// Sequence 26. B is restored from an image that was made while it was connected: by its generation nothing is to be
+/// done, by its watermark all is copied, and both say why.
 fn s26(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let blocks = story.state(A).sectors / 8;
@@ -168,9 +168,9 @@ fn s26_the_secondary_is_restored_fence() {
     s26(WhenLost::Fence);
 }
 
-/// 29. The generation of the source changes before the target has all of an earlier one (the operator has declared the
-/// peer's data invalid): the target has taken the earlier one, with the record that it is not whole, so nobody sees a
-/// split brain. It is whole under the last one only.
+/// Sequence 29. The generation of the source changes before the target has all of an earlier one (the operator has
+/// declared the peer's data invalid): the target has taken the earlier one, with the record that it is not whole, so
+/// nobody sees a split brain. It is whole under the last one only.
 fn s29(policy: WhenLost) {
     let (mut story, blocks) = Story::with_resync(policy);
     let first = story.generation(A);

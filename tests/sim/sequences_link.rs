@@ -9,7 +9,7 @@ use rblk::wire::message::{DiskState, Role};
 
 const PROMOTE: Command = Command::Promote { force: false };
 
-/// 3. The link is cut: A goes on, B never does. They meet as source and target.
+/// Sequence 3. The link is cut: A goes on, B never does. They meet as source and target.
 #[test]
 fn s03_the_link_is_cut_continue() {
     let mut story = Story::sequence(WhenLost::Continue);
@@ -27,7 +27,7 @@ fn s03_the_link_is_cut_continue() {
     story.ends_with(A, &[block], 8);
 }
 
-/// 3. The link is cut, and both ask for a fence: who asks first goes on, and the other completes nothing.
+/// Sequence 3. The link is cut, and both ask for a fence: who asks first goes on, and the other completes nothing.
 #[test]
 fn s03_the_link_is_cut_fence() {
     for first in [A, B] {
@@ -70,7 +70,7 @@ fn isolated(policy: WhenLost) -> (Story, u64) {
     (story, block)
 }
 
-/// 4. A is cut off from all: it goes on, and nobody can reach it; B does not. One lineage.
+/// Sequence 4. A is cut off from all: it goes on, and nobody can reach it; B does not. One lineage.
 #[test]
 fn s04_the_primary_is_isolated_continue() {
     let (mut story, block) = isolated(WhenLost::Continue);
@@ -83,7 +83,7 @@ fn s04_the_primary_is_isolated_continue() {
     story.ends_with(A, &[block], 8);
 }
 
-/// 4. A is cut off from all, and cannot have B fenced: it completes nothing. B has A fenced, and goes on.
+/// Sequence 4. A is cut off from all, and cannot have B fenced: it completes nothing. B has A fenced, and goes on.
 #[test]
 fn s04_the_primary_is_isolated_fence() {
     let (mut story, block) = isolated(WhenLost::Fence);
@@ -102,8 +102,8 @@ fn s04_the_primary_is_isolated_fence() {
     story.ends_with(B, &[block], 8);
 }
 
-/// 11. The link flaps every two seconds: a generation for each divergence in which something was completed, however
-/// much it was, and never more copied than that.
+/// Sequence 11. The link flaps every two seconds: a generation for each divergence in which something was completed,
+/// however much it was, and never more copied than that.
 #[test]
 fn s11_the_link_flaps_continue() {
     let mut story = Story::sequence(WhenLost::Continue);
@@ -127,7 +127,7 @@ fn s11_the_link_flaps_continue() {
     story.ends_with(A, &[block], 16);
 }
 
-/// 11. The link flaps every two seconds: within the ride-through nobody is fenced and nothing diverges.
+/// Sequence 11. The link flaps every two seconds: within the ride-through nobody is fenced and nothing diverges.
 #[test]
 fn s11_the_link_flaps_fence() {
     let mut story = Story::planned(|plan| {
@@ -158,8 +158,8 @@ fn s11_the_link_flaps_fence() {
     story.ends_with(A, &[block], 16);
 }
 
-/// 12. The link is cut in a resync of B: A goes on at once, since B has it on record that it is behind. B is of no use,
-/// and the resync goes on where it was.
+/// Sequence 12. The link is cut in a resync of B: A goes on at once, since B has it on record that it is behind. B is
+/// of no use, and the resync goes on where it was.
 fn s12(policy: WhenLost) {
     let (mut story, blocks) = Story::with_resync(policy);
     let before = story.fenced();
@@ -185,8 +185,8 @@ fn s12_a_resync_is_cut_fence() {
     s12(WhenLost::Fence);
 }
 
-/// 15. What B says is lost, what A says arrives: B has the write, and A cannot know. A goes on alone, and B does not
-/// count itself in sync.
+/// Sequence 15. What B says is lost, what A says arrives: B has the write, and A cannot know. A goes on alone, and B
+/// does not count itself in sync.
 fn s15(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let block = story.block_in(6);

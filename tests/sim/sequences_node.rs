@@ -9,12 +9,13 @@ use rblk::replica::Replication;
 use rblk::replica::event::{CommandError, FrontResult};
 use rblk::wire::message::{DiskState, Role};
 
-/// 1. B crashes: A makes a new generation (once B is fenced), and only then answers. B returns and cannot know; it gets
-/// the blocks that it lacks and no other.
+/// Sequence 1. B crashes: A makes a new generation (once B is fenced), and only then answers. B returns and cannot
+/// know; it gets the blocks that it lacks, those included that it had accepted and not made stable, and no other.
 fn s01(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let block = story.block_in(1);
     story.write_for_good(A, block, 8);
+    assert_eq!(story.write(A, block + 8, 2), FrontResult::Done); // B loses these with its power
     story.kill(B, true);
     story.write_alone(A, block, 4);
     assert_eq!(story.fenced(), [u64::from(story.fences()), 0], "it was off already");
@@ -24,8 +25,8 @@ fn s01(policy: WhenLost) {
     story.needs_an_operator(B);
     story.reunite();
     story.heal();
-    assert_eq!(story.copied(A), 4);
-    story.ends_with(A, &[block], 8);
+    assert_eq!(story.copied(A), 4 + 2);
+    story.ends_with(B, &[block], 10);
 }
 
 #[test]
@@ -49,7 +50,8 @@ fn returns_as_target(story: &mut Story) {
     assert!(total <= 4 * EXTENT_BLOCKS, "{total} blocks: its log and B's marks, no more");
 }
 
-/// 2. A crashes: without a fence B cannot know whether A goes on, and waits for an operator. A returns as target.
+/// Sequence 2. A crashes: without a fence B cannot know whether A goes on, and waits for an operator. A returns as
+/// target.
 #[test]
 fn s02_the_primary_crashes_continue() {
     let mut story = Story::sequence(WhenLost::Continue);
@@ -63,7 +65,7 @@ fn s02_the_primary_crashes_continue() {
     story.ends_with(A, &blocks, 4);
 }
 
-/// 2. A crashes: B has it fenced, and goes on with all that was acknowledged. A returns as target.
+/// Sequence 2. A crashes: B has it fenced, and goes on with all that was acknowledged. A returns as target.
 #[test]
 fn s02_the_primary_crashes_fence() {
     let mut story = Story::sequence(WhenLost::Fence);
@@ -83,7 +85,7 @@ fn s02_the_primary_crashes_fence() {
     story.ends_with(B, &blocks, 4);
 }
 
-/// 2. The operator of B without a fence: by force, and then A is the target whatever it wrote last.
+/// Sequence 2. The operator of B without a fence: by force, and then A is the target whatever it wrote last.
 #[test]
 fn s02_the_survivor_is_chosen_by_an_operator_continue() {
     let mut story = Story::sequence(WhenLost::Continue);
@@ -110,7 +112,7 @@ fn both_have_crashed(policy: WhenLost) -> (Story, u64) {
     (story, block)
 }
 
-/// 7. B returns alone: it has missed A's last days, does not know it, and says so; no fence would help.
+/// Sequence 7. B returns alone: it has missed A's last days, does not know it, and says so; no fence would help.
 fn s07(policy: WhenLost) {
     let (mut story, block) = both_have_crashed(policy);
     story.start(B);
@@ -132,7 +134,7 @@ fn s07_the_stale_node_returns_alone_fence() {
     s07(WhenLost::Fence);
 }
 
-/// 8. A returns first: its record says that it has the newest data, so it serves at once. B is resynced.
+/// Sequence 8. A returns first: its record says that it has the newest data, so it serves at once. B is resynced.
 fn s08(policy: WhenLost) {
     let (mut story, block) = both_have_crashed(policy);
     let before = story.fenced();
@@ -174,7 +176,7 @@ fn stopped(policy: WhenLost) -> (Story, u64) {
     (story, block)
 }
 
-/// 16. A does not run for five minutes: B stays what it is, and A goes on as if it had been there.
+/// Sequence 16. A does not run for five minutes: B stays what it is, and A goes on as if it had been there.
 #[test]
 fn s16_the_primary_is_paused_continue() {
     let (mut story, block) = stopped(WhenLost::Continue);
@@ -188,7 +190,8 @@ fn s16_the_primary_is_paused_continue() {
     story.ends_with(A, &[block], 4);
 }
 
-/// 16. A does not run for five minutes: B has it fenced and goes on. A completes nothing, and returns as target.
+/// Sequence 16. A does not run for five minutes: B has it fenced and goes on. A completes nothing, and returns as
+/// target.
 #[test]
 fn s16_the_primary_is_paused_fence() {
     let (mut story, block) = stopped(WhenLost::Fence);

@@ -12,8 +12,8 @@ use rblk::wire::message::{DiskState, Refusal, Role};
 const CONNECT: Command = Command::Connect { discard_my_data: false };
 const DISCARD: Command = Command::Connect { discard_my_data: true };
 
-/// 23. B is made Primary by force while A goes on: they find it when they meet, both stand alone and keep their data.
-/// Nobody decides for the operator.
+/// Sequence 23. B is made Primary by force while A goes on: they find it when they meet, both stand alone and keep
+/// their data. Nobody decides for the operator.
 #[test]
 fn s23_both_go_their_own_way_continue() {
     let mut story = Story::sequence(WhenLost::Continue);
@@ -41,8 +41,9 @@ fn s23_both_go_their_own_way_continue() {
     story.ends_with(A, &[here], 2);
 }
 
-/// 23. With a fence: A is held since nobody can fence B, and has completed nothing when B is made Primary by force. So
-/// there is one lineage, B's; but A's clients are at work on good data, so it is not overwritten before they let go.
+/// Sequence 23. With a fence: A is held since nobody can fence B, and has completed nothing when B is made Primary by
+/// force. So there is one lineage, B's; but A's clients are at work on good data, so it is not overwritten before they
+/// let go.
 #[test]
 fn s23_the_secondary_is_forced_fence() {
     let mut story = Story::sequence(WhenLost::Fence);
@@ -76,8 +77,8 @@ fn s23_the_secondary_is_forced_fence() {
     story.ends_with(B, &[block], 4);
 }
 
-/// 27. A second Primary is refused as long as the two can ask each other; where that is got around by force, they are
-/// not connected, and both say why.
+/// Sequence 27. A second Primary is refused as long as the two can ask each other; where that is got around by force,
+/// they are not connected, and both say why.
 fn s27(policy: WhenLost) {
     let mut story = Story::sequence(policy);
     let block = story.block_in(2);
@@ -111,8 +112,8 @@ fn s27_a_second_primary_fence() {
     s27(WhenLost::Fence);
 }
 
-/// 30. The time of day jumps back and forth, and all clocks stand still for an hour: nothing follows from that. The
-/// generation of the node whose clock is behind is as good as any.
+/// Sequence 30. The time of day jumps back and forth, and all clocks stand still for an hour: nothing follows from
+/// that. The generation of the node whose clock is behind is as good as any.
 fn s30(policy: WhenLost) {
     const YEAR_MS: u64 = 365 * 86_400_000;
     let mut story = Story::sequence(policy);

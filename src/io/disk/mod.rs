@@ -22,7 +22,7 @@ mod operation;
 mod signature;
 mod work;
 
-pub use open::{Backing, OpenError, OpenMode};
+pub use open::{Backing, Handle, OpenError, OpenMode};
 pub use signature::signature;
 pub use work::{DiskDone, DiskError, DiskRequest, Work};
 

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -120,6 +121,14 @@ impl Backing {
         })
     }
 
+    /// The same device or file, to be opened once more by another thread.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn handle(&self) -> std::io::Result<Handle> {
+        Ok(Handle { file: self.file.try_clone()?, path: self.path.clone() })
+    }
+
     /// Usable bytes: whole logical blocks.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -191,6 +200,31 @@ impl Backing {
         let text =
             format!("{len} bytes at {offset} of {}: outside or not whole blocks", self.bytes);
         Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text))
+    }
+}
+
+/// Names a device or file that is open, whatever its path leads to by now.
+#[derive(Debug)]
+pub struct Handle {
+    file: File,
+    path: PathBuf,
+}
+
+impl Handle {
+    /// Opens it for reading, beside whoever has it.
+    ///
+    /// # Errors
+    /// As [`Backing::open`].
+    pub fn inspect(&self) -> Result<Backing, OpenError> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let backing = Backing::open(&path, OpenMode::Inspect)
+            .map_err(|error| OpenError { path: self.path.clone(), ..error })?;
+        Ok(Backing { path: self.path.clone(), ..backing })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -172,7 +172,8 @@ impl Stage {
             let story = &self.story;
             let whole = both_run(story) && story.mirrored();
             let world = &story.world;
-            if whole && world.client.is_idle() && !world.is_asked() {
+            let quiet = !world.is_asked() && world.operator.fencing == 0;
+            if whole && world.client.is_idle() && quiet {
                 return Ok(());
             }
             let late = world.now >= limit;

@@ -3,6 +3,7 @@
 //! A script says `begin` when its own part starts; what came before is another script's. Keep them short: every event
 //! is a world for each kind of crash.
 
+use crate::authority::WhenLost;
 use crate::fate::DiskPart;
 use crate::worlds::stage::{Played, Shape, Stage};
 use rblk::limits::EXTENT_BLOCKS;
@@ -17,11 +18,15 @@ pub(crate) struct Script {
 
 /// No multiple of what one resync job copies.
 const BLOCKS: u64 = 300;
-const EQUAL: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: false };
-const FRESH: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: true };
-const LARGER: Shape = Shape { blocks: BLOCKS, more_blocks: 700, fresh: true };
-const SPREAD: Shape = Shape { blocks: 2 * EXTENT_BLOCKS, more_blocks: 0, fresh: false };
-const MANY: Shape = Shape { blocks: 12 * EXTENT_BLOCKS, more_blocks: 0, fresh: false };
+const CONTINUE: WhenLost = WhenLost::Continue;
+const EQUAL: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: false, when_lost: CONTINUE };
+const FRESH: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: true, when_lost: CONTINUE };
+const LARGER: Shape = Shape { blocks: BLOCKS, more_blocks: 700, fresh: true, when_lost: CONTINUE };
+const SPREAD: Shape =
+    Shape { blocks: 2 * EXTENT_BLOCKS, more_blocks: 0, fresh: false, when_lost: CONTINUE };
+const MANY: Shape =
+    Shape { blocks: 12 * EXTENT_BLOCKS, more_blocks: 0, fresh: false, when_lost: CONTINUE };
+const FENCED: Shape = Shape { when_lost: WhenLost::Fence, ..EQUAL };
 
 /// All scripts.
 pub(crate) const SCRIPTS: &[Script] = &[
@@ -45,6 +50,9 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script { name: "power-of-both", shape: EQUAL, play: power_of_both },
     Script { name: "flap", shape: EQUAL, play: flap },
     Script { name: "pause", shape: EQUAL, play: pause },
+    Script { name: "fence-of-secondary", shape: FENCED, play: fence_of_secondary },
+    Script { name: "fence-of-crashed", shape: FENCED, play: fence_of_crashed },
+    Script { name: "fence-of-primary", shape: FENCED, play: fence_of_primary },
 ];
 
 /// Two connected nodes with node 0 Primary.
@@ -359,4 +367,56 @@ fn pause(stage: &mut Stage) -> Played {
     stage.answered()?;
     stage.heal()?;
     stage.write(0, block, 1)
+}
+
+/// The link is cut: the Primary has the Secondary fenced, goes on, and copies what it wrote when that is back.
+fn fence_of_secondary(stage: &mut Stage) -> Played {
+    with_primary(stage)?;
+    let (one, two) = (stage.block(0), stage.block(1));
+    stage.write(0, one, 2)?;
+    stage.begin();
+    stage.begin_write(0, one + 1, 2);
+    stage.story.cut(1_000);
+    stage.answered()?;
+    stage.write(0, two, 2)?;
+    stage.flush(0)?;
+    stage.heal()?;
+    stage.write(0, two + 1, 2)
+}
+
+/// The Primary dies, and the Secondary takes over once that is certain.
+fn fence_of_crashed(stage: &mut Stage) -> Played {
+    with_primary(stage)?;
+    let (one, two) = (stage.block(0), stage.block(1));
+    stage.write(0, one, 2)?;
+    stage.begin();
+    stage.write(0, one + 1, 2)?;
+    stage.begin_write(0, two, 4);
+    stage.rest(1)?;
+    stage.kill(0, true);
+    taken_over(stage, one)?;
+    stage.start(0);
+    stage.heal()?;
+    stage.write(1, two, 1)
+}
+
+/// The link is cut under load, and the Secondary takes over from a Primary that lives.
+fn fence_of_primary(stage: &mut Stage) -> Played {
+    with_primary(stage)?;
+    let (one, two) = (stage.block(0), stage.block(1));
+    stage.write(0, one, 2)?;
+    stage.begin();
+    stage.write(0, one + 1, 2)?;
+    stage.story.cut(1_500);
+    taken_over(stage, one)?;
+    stage.heal()?;
+    stage.write(1, two, 1)
+}
+
+fn taken_over(stage: &mut Stage, block: u64) -> Played {
+    stage.until_apart(1)?;
+    stage.promote(1)?;
+    stage.read(1, block, 4)?;
+    stage.flush(1)?;
+    stage.write(1, block + 2, 2)
 }

@@ -4,6 +4,7 @@
 //! any other fault the script goes on as an operator would who sees what he can do: a request to a node that is not
 //! Primary is not made, a command may be refused, and what does not come is not waited for long.
 
+use crate::authority::WhenLost;
 use crate::plan::Plan;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use crate::trace::Trace;
@@ -17,8 +18,10 @@ use rblk::wire::message::{DiskState, Role, ZeroKind};
 
 /// Virtual time that a step may take before the fault, in microseconds.
 const PATIENCE_US: u64 = 60_000_000;
-/// And after it: longer than any timeout of the nodes.
-const PATIENCE_AFTER_US: u64 = 10_000_000;
+/// And after it: longer than a stall and any timeout of the nodes after that.
+const PATIENCE_AFTER_US: u64 = 20_000_000;
+/// Whoever fences takes so long, in microseconds.
+const FENCE_US: u64 = 50_000;
 
 /// The script was ended by a crash.
 pub(crate) struct Over;
@@ -35,6 +38,8 @@ pub(crate) struct Shape {
     pub(crate) more_blocks: u64,
     /// Both disks hold nothing yet.
     pub(crate) fresh: bool,
+    /// What both nodes do when they lose each other. Whoever fences is able to, and soon.
+    pub(crate) when_lost: WhenLost,
 }
 
 /// A story under faults.
@@ -48,11 +53,14 @@ impl Stage {
             blocks: shape.blocks,
             more_blocks: shape.more_blocks,
             fresh: shape.fresh,
+            on_peer_lost: shape.when_lost,
             peer_timeout_ms: PEER_TIMEOUT_MS,
             ..Plan::default()
         };
         let mut world = World::quiet(schedule, plan, trace);
         world.operator.idle = true;
+        world.operator.fences = Some(true);
+        world.operator.fence_takes = Some(FENCE_US);
         world.inject.faults = faults.iter().copied().collect();
         Stage { story: Story { world } }
     }
@@ -155,7 +163,8 @@ impl Stage {
             if let Some(state) =
                 world.nodes[node].snapshot().filter(|_| world.client.waits_for(node))
             {
-                let waits = world.nodes[node].paused || world.nodes[node].disk.hangs();
+                let found = &world.nodes[node];
+                let waits = found.paused || found.disk.hangs() || found.media.stalls(world.now);
                 let excused = waits || state.suspended != Suspended::No;
                 assert!(
                     excused,
