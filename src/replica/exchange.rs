@@ -1,8 +1,8 @@
 //! The exchange of bitmaps: what either node marks is copied.
 //!
-//! Both nodes send the pages that have a bit set, a few ahead of the answers. What they receive waits beside the bitmap:
-//! should the greeting break off, neither may look as if it had changes of its own, or the next verdict or a policy
-//! would decide otherwise. A full resync sends no pages: both nodes know to set every bit.
+//! Both nodes send the pages that have a bit set, a few ahead of the answers. What they receive waits beside the
+//! bitmap: should the greeting break off, neither may look as if it had changes of its own, or the next verdict or a
+//! policy would decide otherwise. A full resync sends no pages: both nodes know to set every bit.
 //!
 //! ```text
 //!   target: on record as inconsistent ──durable──► union in its bitmap ──durable──► Ready
