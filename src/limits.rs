@@ -218,6 +218,8 @@ pub const IMPORT_NESTING_MAX: usize = 8;
 pub const IMPORT_WORDS_MAX: usize = 1 << 16;
 /// Bytes of a word: as long as a path can be, and longer than DRBD allows.
 pub const IMPORT_WORD_BYTES_MAX: usize = 4096;
+/// The last millisecond since 1970 whose time can be told as RFC 3339 has it: the end of the year 9999.
+pub const UNIX_MS_MAX: u64 = 253_402_300_799_999;
 /// Changes of state that a daemon remembers for `rblk events`: a reader looks several times a second.
 pub const EVENTS_MAX: usize = 256;
 /// Changes of state in one answer: they fit into a line with room to spare.

@@ -5,6 +5,7 @@ use crate::config::Name;
 use crate::ctl::client::Client;
 use crate::ctl::proto::Event;
 use crate::error::{Error, Kind, Result};
+use crate::limits::UNIX_MS_MAX;
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
@@ -68,7 +69,8 @@ impl Events {
     /// False if nobody reads any more.
     fn show(&self, events: &[Event]) -> Result<bool> {
         for event in events {
-            let time = std::time::UNIX_EPOCH + Duration::from_millis(event.unix_ms);
+            let time =
+                std::time::UNIX_EPOCH + Duration::from_millis(event.unix_ms.min(UNIX_MS_MAX));
             let line = match self.timestamps {
                 true => format!("{} {}", humantime::format_rfc3339_millis(time), event.line),
                 false => event.line.clone(),

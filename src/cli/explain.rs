@@ -5,6 +5,7 @@ use crate::config::Name;
 use crate::ctl::client::Client;
 use crate::ctl::status::{Generation, Resource, Role};
 use crate::error::Result;
+use crate::limits::UNIX_MS_MAX;
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -136,7 +137,9 @@ fn common(here: &Generation, peer: &Generation) -> Option<String> {
 }
 
 fn since(of: &Generation) -> Option<String> {
-    let time = UNIX_EPOCH + Duration::from_millis(of.made_unix_ms?);
+    // A peer may name its generation as it likes.
+    let time = of.made_unix_ms.filter(|ms| *ms <= UNIX_MS_MAX)?;
+    let time = UNIX_EPOCH + Duration::from_millis(time);
     Some(humantime::format_rfc3339_seconds(time).to_string())
 }
 
@@ -194,6 +197,16 @@ fn side(out: &mut String, side: &Side) {
 mod tests {
     use super::*;
     use crate::ctl::status::{ConnectionState, sample};
+
+    #[test]
+    fn a_generation_of_a_time_that_cannot_be_told_has_none() {
+        let made = |ms| Generation { made_unix_ms: Some(ms), ..Generation::default() };
+        assert_eq!(since(&made(0)).as_deref(), Some("1970-01-01T00:00:00Z"));
+        assert_eq!(since(&made(UNIX_MS_MAX)).as_deref(), Some("9999-12-31T23:59:59Z"));
+        for ms in [UNIX_MS_MAX + 1, (1 << 48) - 1, u64::MAX] {
+            assert_eq!(since(&made(ms)), None);
+        }
+    }
 
     #[test]
     fn a_split_brain_is_told_with_its_facts() {

@@ -110,6 +110,28 @@ impl Salvage {
         }
     }
 
+    fn hear(&mut self, notice: &Notice, connection: Connection) {
+        match notice {
+            // That nothing is saved was said of the data as it was then; --discard-my-data is void by now, too.
+            Notice::Role(Role::Primary) => {
+                self.cancel();
+                self.skip = false;
+            }
+            Notice::State => match connection {
+                Connection::Connected => {
+                    self.skip = false;
+                    if matches!(self.outcome, Outcome::Failed(_)) {
+                        self.outcome = Outcome::None { unusable: None };
+                    }
+                }
+                // The word is used up, as that of --discard-my-data is.
+                Connection::StandAlone => self.skip = false,
+                Connection::Connecting | Connection::Greeting => {}
+            },
+            _ => {}
+        }
+    }
+
     fn start(&mut self, order: Order) -> Result<()> {
         let total = order.marks.count().0 * BLOCK_BYTES;
         let progress = Arc::new(Progress::default());
@@ -261,20 +283,36 @@ impl Daemon {
 
     /// What saving has to know of a notice.
     pub(super) fn tell_salvage(&mut self, notice: &Notice) {
-        match notice {
-            Notice::Role(Role::Primary) => self.salvage.cancel(),
-            Notice::State => match self.replica.connection() {
-                Connection::Connected => {
-                    self.salvage.skip = false;
-                    if matches!(self.salvage.outcome, Outcome::Failed(_)) {
-                        self.salvage.outcome = Outcome::None { unusable: None };
-                    }
-                }
-                // The word is used up, as that of --discard-my-data is.
-                Connection::StandAlone => self.salvage.skip = false,
-                Connection::Connecting | Connection::Greeting => {}
-            },
-            _ => {}
-        }
+        self.salvage.hear(notice, self.replica.connection());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::ring::Ring;
+
+    /// An operator has said that nothing is saved; then this happens: is it so still?
+    fn skips_after(notice: &Notice, connection: Connection) -> bool {
+        let ring = Ring::new(8).expect("a ring");
+        let mut salvage = Salvage {
+            waker: ring.waker(),
+            running: None,
+            outcome: Outcome::None { unusable: None },
+            skip: true,
+            answer: None,
+        };
+        salvage.hear(notice, connection);
+        salvage.skip
+    }
+
+    #[test]
+    fn that_nothing_is_saved_was_said_of_the_data_as_it_was() {
+        assert!(skips_after(&Notice::State, Connection::Connecting));
+        assert!(skips_after(&Notice::State, Connection::Greeting));
+        assert!(!skips_after(&Notice::State, Connection::Connected));
+        assert!(!skips_after(&Notice::State, Connection::StandAlone));
+        let primary = Notice::Role(Role::Primary);
+        assert!(!skips_after(&primary, Connection::Connecting), "what is written now is new");
     }
 }

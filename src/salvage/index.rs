@@ -6,7 +6,9 @@
 //!  crc32c of all that (4)
 //! ```
 
-use crate::limits::{BLOCK_BYTES, DATA_BYTES_MAX, SALVAGE_EXTENT_BLOCKS, SALVAGE_HEADER_BYTES_MAX};
+use crate::limits::{
+    BLOCK_BYTES, DATA_BYTES_MAX, SALVAGE_EXTENT_BLOCKS, SALVAGE_HEADER_BYTES_MAX, UNIX_MS_MAX,
+};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
@@ -208,14 +210,25 @@ fn format_of(line: &[u8]) -> Result<u32, String> {
     Ok(found.format)
 }
 
-/// Numbers that cannot be true are not calculated with.
+/// Numbers that cannot be true are not calculated with, and what is no name or id is not shown.
 fn check(header: &Header) -> Result<(), String> {
     let volume = header.volume_bytes;
     let fits = volume <= DATA_BYTES_MAX
         && volume.is_multiple_of(BLOCK_BYTES)
         && header.blocks <= volume / BLOCK_BYTES
         && header.extents <= header.blocks;
-    if fits { Ok(()) } else { Err("its index names impossible sizes".to_owned()) }
+    if !fits {
+        return Err("its index names impossible sizes".to_owned());
+    }
+    let Header { resource, volume, node, generation, source, base, saved_unix_ms, .. } = header;
+    let mut texts = [resource, volume, node, generation, source].into_iter().chain(base);
+    if !texts.all(|text| text.bytes().all(|c| c.is_ascii_graphic())) {
+        return Err("its index has names and ids that are none".to_owned());
+    }
+    match *saved_unix_ms {
+        0..=UNIX_MS_MAX => Ok(()),
+        _ => Err("its index names an impossible time".to_owned()),
+    }
 }
 
 fn unreadable(error: &io::Error) -> String {

@@ -6,8 +6,8 @@ use super::store::{DATA, INDEX, Store};
 use crate::error::{Error, Kind, Result};
 use crate::io::disk::Handle;
 use crate::limits::{
-    BLOCK_BYTES, SALVAGE_EXTENT_BLOCKS, SALVAGE_HEADER_BYTES_MAX, SALVAGE_SPARE_BYTES,
-    SALVAGE_SYNC_BYTES,
+    BLOCK_BYTES, SALVAGE_EXTENT_BLOCKS, SALVAGE_HEADER_BYTES_MAX, SALVAGE_SETS_MAX,
+    SALVAGE_SPARE_BYTES, SALVAGE_SYNC_BYTES, UNIX_MS_MAX,
 };
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -84,7 +84,7 @@ pub fn save(order: &Order, progress: &Progress) -> Result<Saved> {
 
 /// Sorts by time, and tells generations apart.
 fn name_of(header: &Header) -> String {
-    let time = UNIX_EPOCH + Duration::from_millis(header.saved_unix_ms);
+    let time = UNIX_EPOCH + Duration::from_millis(header.saved_unix_ms.min(UNIX_MS_MAX));
     let time = humantime::format_rfc3339_seconds(time).to_string().replace(['-', ':'], "");
     let generation = &header.generation;
     format!("{time}-{}", &generation[generation.len().saturating_sub(8)..])
@@ -93,7 +93,13 @@ fn name_of(header: &Header) -> String {
 fn fits_the_bound(order: &Order, header: &Header, need: u64) -> Result<()> {
     let mut others = 0;
     let mut used = 0;
-    for listed in order.store.list()? {
+    let sets = order.store.list()?;
+    // One more could not even be listed; what it replaces is still there for a moment.
+    if sets.len() >= SALVAGE_SETS_MAX {
+        return Err(Error::new(Kind::Refused, "Cannot save what would be overwritten")
+            .why(format!("there are {} sets of this resource, and no more are kept", sets.len())));
+    }
+    for listed in sets {
         // What the new one replaces is gone when that is whole.
         if !listed.set.as_ref().is_ok_and(|set| set.header.replaces(header)) {
             others += 1;

@@ -90,7 +90,8 @@ impl Store {
             let entry = entry.map_err(|error| Error::io(what(), error))?;
             let Ok(id) = entry.file_name().into_string() else { continue };
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if id.starts_with('.') || !is_folder {
+            // What would move a cursor when it is listed is not ours.
+            if id.starts_with('.') || !is_folder || id.contains(char::is_control) {
                 continue;
             }
             if found.len() == SALVAGE_SETS_MAX {

@@ -5,7 +5,7 @@ use super::store::{DATA, INDEX};
 use super::*;
 use crate::error::Kind;
 use crate::io::disk::{Backing, OpenMode};
-use crate::limits::{BLOCK_BYTES, DATA_BYTES_MAX, SALVAGE_EXTENT_BLOCKS};
+use crate::limits::{BLOCK_BYTES, DATA_BYTES_MAX, SALVAGE_EXTENT_BLOCKS, SALVAGE_SETS_MAX};
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -389,6 +389,49 @@ fn sets_are_found_by_the_beginning_of_their_name() {
     let listed = store.find(&id).expect("found");
     store.delete(&listed).expect("deleted");
     assert_eq!(place.names().len(), 1);
+}
+
+#[test]
+fn an_index_says_nothing_that_harms_a_terminal_or_cannot_be_told() {
+    let whole = |header: &Header| read(&index_of(header, &[]));
+    assert_eq!(whole(&header()), Ok(Vec::new()));
+    let lies: [fn(&mut Header); 7] = [
+        |header| header.resource = "\x1b[2Jswarm".to_owned(),
+        |header| header.node = "docker1\n\nall is well".to_owned(),
+        |header| header.volume = "\u{202e}".to_owned(),
+        |header| header.generation.push('\x08'),
+        |header| header.source.push(' '),
+        |header| header.base = Some("\x07".to_owned()),
+        |header| header.saved_unix_ms = u64::MAX,
+    ];
+    for lie in lies {
+        let mut header = header();
+        lie(&mut header);
+        whole(&header).expect_err("a lie");
+    }
+}
+
+#[test]
+fn one_set_too_many_is_not_made_and_all_others_are_still_listed() {
+    let place = Place::new();
+    place.save(&[1]);
+    for number in 1..SALVAGE_SETS_MAX {
+        fs::create_dir(place.store().folder().join(format!("x{number}"))).expect("made");
+    }
+    let error = save(&place.order(marks(&[1])), &Progress::default()).expect_err("full");
+    assert!(error.reason().contains("1024 sets"), "{error}");
+    let listed = place.store().list().expect("still listed");
+    assert_eq!(listed.len(), SALVAGE_SETS_MAX);
+    place.store().delete(&listed[1]).expect("deleted");
+    place.save(&[1]);
+}
+
+#[test]
+fn a_folder_whose_name_would_move_a_cursor_is_no_set() {
+    let place = Place::new();
+    let path = place.save(&[1]);
+    fs::rename(&path, path.with_file_name("set\x1b[2J")).expect("renamed");
+    assert!(place.store().list().expect("listed").is_empty());
 }
 
 #[test]
