@@ -222,6 +222,7 @@ fn s25_unaware(policy: WhenLost) {
     story.start(B);
     story.rest(20_000);
     assert_eq!(story.state(B).disk, DiskState::Consistent);
+    assert_eq!(story.state(B).refusal.map(|refusal| refusal.1), Some(Refusal::SourceUnsure));
     assert_eq!(story.promote(B, false), Err(CommandError::NotUpToDate(DiskState::Consistent)));
     assert_eq!(story.promote(B, true), Ok(()));
     story.until("both disks are UpToDate", Story::mirrored);
