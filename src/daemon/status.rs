@@ -392,6 +392,11 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
         Refusal::SourceOutdated => format!(
             "the only side with data is Outdated; `rblk promote {name} --force` on it accepts its age"
         ),
+        Refusal::SourceUnsure => format!(
+            "one side's disk is new, or its data was declared invalid, and the other cannot tell whether it has the \
+             newest: the two had lost each other, and the side without data may have gone on. If it did not, or if \
+             what it had is LOST in any case: `rblk promote {name} --force` on the side with data"
+        ),
         Refusal::DataLost => format!(
             "the Primary's disk failed, and the peer restarted before all that clients were told is done was on stable \
              media there: it may lack some of it. Detach the Primary and attach it with its disk, if that can still be \

@@ -37,7 +37,8 @@
 //!     |                                                           | same base, else full
 //! ```
 //!
-//! Whatever the rule, a source must be consistent and not outdated, and a Primary with good data is a target only
+//! Whatever the rule, a source must be consistent and not outdated, in rule 5 also sure of that: one that lost sight of a
+//! peer whose disk is now new cannot know whether that had gone on. And a Primary with good data is a target only
 //! where an operator has ordered that (`rr-conflict`). Rule 23 goes before the policies: it is the later order.
 //!
 //! A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then neither
@@ -321,6 +322,10 @@ fn direction_allowed(source: &State, target: &State, found: Verdict) -> Verdict 
             return Verdict::Refuse(Refusal::NoSource);
         }
         DiskState::Outdated => return Verdict::Refuse(Refusal::SourceOutdated),
+        // The other has no memory: it may have gone on and made this disk old, before it was replaced.
+        DiskState::Consistent if is_fresh(found) => {
+            return Verdict::Refuse(Refusal::SourceUnsure);
+        }
         DiskState::Consistent | DiskState::UpToDate => {}
     }
     let serves_good_data = target.role == Role::Primary && target.disk >= DiskState::Outdated;
@@ -336,6 +341,11 @@ fn direction_allowed(source: &State, target: &State, found: Verdict) -> Verdict 
             Verdict::Refuse(Refusal::PrimaryWouldBeTarget)
         }
     }
+}
+
+fn is_fresh(found: Verdict) -> bool {
+    let fresh = Some(Full::Fresh);
+    found == Verdict::Source { full: fresh } || found == Verdict::Target { full: fresh }
 }
 
 #[cfg(test)]

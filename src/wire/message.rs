@@ -142,6 +142,8 @@ pub enum Refusal {
     Policies,
     /// By a policy a Primary's data loses: it must step down, then the nodes meet again.
     PrimaryMustStepDown,
+    /// The only side with data cannot tell whether the other, that has none now, had newer.
+    SourceUnsure,
 }
 
 /// How a write without payload is meant.

@@ -236,6 +236,7 @@ fn refusal(input: &mut Input<'_>) -> Refusal {
         Refusal::PrimaryWouldBeTarget,
         Refusal::TwoPrimaries,
         Refusal::SourceOutdated,
+        Refusal::SourceUnsure,
         Refusal::NoSource,
     ])
 }

@@ -99,6 +99,9 @@ impl World {
             self.command(stale, Command::Demote);
         } else if self.now < self.operator.folly_until && self.split() {
             self.operator.folly_until = 0;
+        } else if let Some(node) = self.unsure_source() {
+            self.sums.count("sources that were unsure");
+            self.command(node, Command::Promote { force: true });
         } else if self.connect_again() {
         } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
@@ -115,6 +118,21 @@ impl World {
             matches!(reason, Some(Refusal::PrimaryWouldBeTarget | Refusal::TwoPrimaries))
         };
         [0, 1].into_iter().find(|node| self.healing && self.is_primary(*node) && refused(node))
+    }
+
+    /// It cannot tell whether the peer, that holds nothing now, had gone on. Whoever runs the two knows that it had not.
+    pub(crate) fn unsure_source(&self) -> Option<usize> {
+        let unsure = |node: &usize| {
+            let state = self.nodes[*node].snapshot();
+            state.is_some_and(|state| {
+                let refused = state.refusal.is_some_and(|(_, why)| why == Refusal::SourceUnsure);
+                refused && state.disk == DiskState::Consistent && state.superblock.current.is_some()
+            })
+        };
+        let newest = |node: &usize| {
+            !self.oracle.is_void(*node) && self.register.admits_all(&self.nodes[*node].disk.current)
+        };
+        [0, 1].into_iter().find(|node| unsure(node) && newest(node))
     }
 
     /// A node that lost its disk, or waits for it for ever, starts anew.

@@ -205,3 +205,35 @@ fn s29_the_generation_changes_continue() {
 fn s29_the_generation_changes_fence() {
     s29(WhenLost::Fence);
 }
+
+/// 25. The same, but B crashed and cannot know that it is behind: neither can it know that it is not, and the node that
+/// knew is gone. Nobody is Primary until an operator accepts the loss.
+fn s25_unaware(policy: WhenLost) {
+    let mut story = Story::sequence(policy);
+    let block = story.block_in(2);
+    story.write_for_good(A, block, 4);
+    story.kill(B, true);
+    story.write_alone(A, block, 4);
+    story.kill(A, true);
+    let plan = Plan { fresh: true, ..story.world.plan.clone() };
+    story.world.nodes[A].disk = Node::new(A, &plan, &story.world.geometry).disk;
+    story.world.oracle.split = true; // the nodes cannot know what the operator did
+    story.start(A);
+    story.start(B);
+    story.rest(20_000);
+    assert_eq!(story.state(B).disk, DiskState::Consistent);
+    assert_eq!(story.state(B).refusal.map(|refusal| refusal.1), Some(Refusal::SourceUnsure));
+    assert_eq!(story.promote(B, false), Err(CommandError::NotUpToDate(DiskState::Consistent)));
+    assert_eq!(story.promote(B, true), Ok(()));
+    story.until("both disks are UpToDate", Story::mirrored);
+}
+
+#[test]
+fn s25_the_newest_disk_is_replaced_and_nobody_knows_continue() {
+    s25_unaware(WhenLost::Continue);
+}
+
+#[test]
+fn s25_the_newest_disk_is_replaced_and_nobody_knows_fence() {
+    s25_unaware(WhenLost::Fence);
+}

@@ -140,7 +140,7 @@ def good_frames(out):
             state_text("Some(CCCCCCCC)", ("true",) * 5, U64, (2**62, 2**62),
                        ("DiscardSecondNode", "CallPriLostAfterSb", "CallPriLostAfterSb", "CallPriLost")))
     out.add("refuse", frame("Refuse", code=6), "Refuse(SplitBrain)")
-    out.add("refuse, the newest code", frame("Refuse", code=16), "Refuse(PrimaryMustStepDown)")
+    out.add("refuse, the newest code", frame("Refuse", code=17), "Refuse(SourceUnsure)")
     out.add("refuse, the code that never changes", frame("Refuse", code=1), "Refuse(Protocol)")
     out.add("bitmap page", frame("BitmapPage", page=7, payload=3968, payload_crc=0x1234), "BitmapPage { page: 7 }")
     out.add("bitmap full", frame("BitmapFull", page=U32), f"BitmapFull {{ page: {U32} }}")
@@ -245,7 +245,7 @@ def invalid_frames(out):
         out.add(f"type {kind}", frame(kind), f"! No message has type {kind}")
     out.add("flag of 2", frame("Bye", flag=2), invalid + "its flag is neither 0 nor 1")
     out.add("refusal 0", frame("Refuse"), invalid + "no refusal has its code")
-    out.add("refusal 17", frame("Refuse", code=17), invalid + "no refusal has its code")
+    out.add("refusal 18", frame("Refuse", code=18), invalid + "no refusal has its code")
     out.add("role 3", frame("RoleIs", code=3), invalid + "no role has its code")
     out.add("outcome 4", frame("WriteAck", code=4, id=1), invalid + "no outcome has its code")
     out.add("zeroes of kind 4", frame("WriteZero", code=4, id=1, start=0, sectors=1),

@@ -136,6 +136,7 @@ codes! {
         14 RolledBack
         15 Policies
         16 PrimaryMustStepDown
+        17 SourceUnsure
     }
     After0pri {
         1 Disconnect

@@ -106,6 +106,7 @@ fn messages() -> impl Strategy<Value = Message> {
         Refusal::PrimaryWouldBeTarget,
         Refusal::TwoPrimaries,
         Refusal::SourceOutdated,
+        Refusal::SourceUnsure,
         Refusal::NoSource,
         Refusal::BothDiscard,
         Refusal::RolledBack,

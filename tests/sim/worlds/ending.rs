@@ -169,6 +169,11 @@ impl Stage {
                 self.world().register.begin_with(&content);
                 self.world().command(0, Command::Promote { force: true });
             }
+            if let Some(node) = self.story.world.unsure_source()
+                && !self.story.world.is_asked()
+            {
+                self.world().command(node, Command::Promote { force: true });
+            }
             let story = &self.story;
             let whole = both_run(story) && story.mirrored();
             let world = &story.world;
