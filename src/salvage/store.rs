@@ -169,6 +169,7 @@ impl Store {
         }
         fs::rename(&partial, self.folder.join(&name))?;
         sync_folder(&self.folder)?;
+        self.sync_ancestors()?;
         for listed in self.list().map_err(io::Error::other)? {
             let replaced = listed.set.as_ref().is_ok_and(|set| set.header.replaces(header));
             if replaced && listed.id != name {
@@ -176,6 +177,22 @@ impl Store {
             }
         }
         Ok(name)
+    }
+
+    /// The folder itself may be new, and what it was made in: a set that a power cut can take away is not saved.
+    fn sync_ancestors(&self) -> io::Result<()> {
+        for above in self.folder.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
+            match sync_folder(above) {
+                // Not made by us, or of a kind that keeps nothing.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                    ) => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// What became of a set that cannot be finished is not kept.

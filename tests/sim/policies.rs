@@ -136,7 +136,7 @@ impl World {
 }
 
 /// Both nodes were Primary without each other, and wrote: node 0 two blocks at `here`, node 1 one at `there`.
-fn split(policies: [usize; 4]) -> (Story, u64, u64) {
+pub(crate) fn split(policies: [usize; 4]) -> (Story, u64, u64) {
     let mut story = Story::planned(|plan| plan.policies = policies);
     assert_eq!(story.promote(0, false), Ok(()));
     let (here, there) = (story.block_in(2), story.block_in(6));
@@ -155,7 +155,7 @@ fn split(policies: [usize; 4]) -> (Story, u64, u64) {
 const DEMOTE: Command = Command::Demote;
 
 /// The way of one node is the volume from here on. Said without the function that decides, which the oracle asks, too.
-fn wins(story: &Story, way: Option<GenerationId>) {
+pub(crate) fn wins(story: &Story, way: Option<GenerationId>) {
     assert_eq!([story.generation(0), story.generation(1)], [way; 2]);
 }
 
