@@ -37,8 +37,8 @@
 //!     |                                                           | same base, else full
 //! ```
 //!
-//! Whatever the rule, a source must be consistent and not outdated, in rule 5 also sure of that: one that lost sight of a
-//! peer whose disk is now new cannot know whether that had gone on. And a Primary with good data is a target only
+//! Whatever the rule, a source must be consistent and not outdated, in rule 5 also sure of that: one that lost sight
+//! of a peer whose disk is now new cannot know whether that had gone on. And a Primary with good data is a target only
 //! where an operator has ordered that (`rr-conflict`). Rule 23 goes before the policies: it is the later order.
 //!
 //! A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then neither

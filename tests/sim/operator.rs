@@ -120,7 +120,8 @@ impl World {
         [0, 1].into_iter().find(|node| self.healing && self.is_primary(*node) && refused(node))
     }
 
-    /// It cannot tell whether the peer, that holds nothing now, had gone on. Whoever runs the two knows that it had not.
+    /// It cannot tell whether the peer, that holds nothing now, had gone on. Whoever runs the two knows that it had
+    /// not.
     pub(crate) fn unsure_source(&self) -> Option<usize> {
         let unsure = |node: &usize| {
             let state = self.nodes[*node].snapshot();

@@ -28,7 +28,7 @@
 //! | 22 | two Primaries are cut off from each other | none: two Primaries are not available yet |
 //! | 23 | B is forced while A lives | `s23_both_go_their_own_way_continue`, `s23_the_secondary_is_forced_fence` |
 //! | 24 | the witness is replaced by a blank one | none: there is no witness yet |
-//! | 25 | A has gone on alone, and gets a blank disk | `s25_the_newest_disk_is_replaced_{continue,fence}` (1) |
+//! | 25 | A has gone on alone, and gets a blank disk | `s25_the_newest_disk_is_replaced_…` (1); B is or is not aware |
 //! | 26 | B is restored from an image | `s26_the_secondary_is_restored_{continue,fence}` |
 //! | 27 | both claim to be Primary | `s27_a_second_primary_{continue,fence}` |
 //! | 28 | the source of a resync restarts | `s28_the_source_restarts_{continue,fence}` |

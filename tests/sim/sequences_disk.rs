@@ -206,7 +206,7 @@ fn s29_the_generation_changes_fence() {
     s29(WhenLost::Fence);
 }
 
-/// 25. The same, but B crashed and cannot know that it is behind: neither can it know that it is not, and the node that
+/// 25 again, but B crashed and cannot know that it is behind: neither can it know that it is not, and the node that
 /// knew is gone. Nobody is Primary until an operator accepts the loss.
 fn s25_unaware(policy: WhenLost) {
     let mut story = Story::sequence(policy);
