@@ -64,7 +64,7 @@ pub(super) struct Link {
     pub(super) exchange: Exchange,
     peer_role: Role,
     peer_disk: DiskState,
-    was_up: bool,
+    has_all: bool,
     /// The peer was Primary when it was lost, and when that was.
     lost_primary: Option<Tick>,
     /// When the newest of what the peer has answered was sent: then at the latest it still had this connection.
@@ -105,7 +105,7 @@ impl Link {
             exchange: Exchange::default(),
             peer_role: Role::Secondary,
             peer_disk: DiskState::Diskless,
-            was_up: false,
+            has_all: false,
             lost_primary: None,
             echoed: Tick(0),
             pings: 0,
@@ -146,9 +146,9 @@ impl Link {
         self.said.is_some()
     }
 
-    /// It was up once in this life of the daemon.
-    pub(super) fn was_up(&self) -> bool {
-        self.was_up
+    /// This node has every write that was ever completed, since it met the peer in this life of the daemon.
+    pub(super) fn has_all(&self) -> bool {
+        self.has_all
     }
 
     /// What the peer said last of its role on this connection. During the greeting it may be up already.
@@ -326,7 +326,7 @@ impl Link {
     }
 
     fn begin(&mut self, conn: ConnId, now: Tick) {
-        let was_up = self.was_up;
+        let has_all = self.has_all;
         let (last_refusal, lost_primary) = (self.last_refusal, self.lost_primary);
         let met = self.met;
         *self = Link::new();
@@ -335,7 +335,7 @@ impl Link {
         self.conn = Some(conn);
         self.newest = Some(conn);
         self.phase = Phase::Hello;
-        self.was_up = was_up;
+        self.has_all = has_all;
         self.last_refusal = last_refusal;
         self.heard = now;
         self.began = now;
@@ -643,7 +643,8 @@ impl Replica {
             unreachable!("a connection comes up after its verdict");
         };
         self.link.phase = Phase::Up;
-        self.link.was_up = true;
+        // The bits of a node without a disk: what the peer had accepted, and may have lost when it was started anew.
+        self.link.has_all |= found != Verdict::OneDisk || peer.dirty_blocks == 0;
         self.link.lost_primary = None;
         self.link.last_refusal = None;
         self.link.peer_role = peer.role;

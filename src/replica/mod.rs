@@ -380,7 +380,7 @@ impl Replica {
             role: self.role,
             dirty_blocks: if self.alone.is_secured() { 0 } else { self.dirty.count() },
             crashed: self.sb.crashed,
-            survivor: self.link.was_up(),
+            survivor: self.link.has_all(),
             peer_outdated: self.sb.peer_outdated,
             discard_my_data: self.orders.discard_my_data(),
             parted_primary: self.sb.base.is_some() && self.sb.parted_primary,

@@ -90,8 +90,8 @@ pub struct State {
     pub dirty_blocks: u64,
     /// The sender crashed as Primary: its activity log has been turned into bits.
     pub crashed: bool,
-    /// The sender was connected to the receiver in this life of its daemon, and has not restarted since: it
-    /// has every write that was ever completed.
+    /// The sender was connected to the receiver in this life of its daemon, and has not restarted since: it has every
+    /// write that was ever completed. Not if the receiver had no disk then, and may have had more.
     pub survivor: bool,
     /// The sender knows the receiver's data to be outdated.
     pub peer_outdated: bool,

@@ -163,3 +163,28 @@ fn a_target_that_has_all_on_record_is_not_inconsistent() {
         story.ends_well();
     }
 }
+
+/// The peer loses its cache, then the Primary its disk. They meet, nobody is Primary, and the disk comes back: the peer
+/// has met its node by then, and still lacks what it had lost before.
+#[test]
+fn a_meeting_without_a_disk_makes_nobody_a_survivor() {
+    let mut story = Story::of_two(false);
+    assert_eq!(story.promote(1, false), Ok(()));
+    let block = story.block_in(2);
+    assert_eq!(story.write(1, block, 2), FrontResult::Done);
+    story.cut(1_000_000);
+    story.kill(0, true);
+    story.fail_next(1, DiskPart::Flush);
+    story.begin_flush(1);
+    story.until("the disk is given up", |story| story.state(1).disk == DiskState::Diskless);
+    assert_eq!(story.command(1, Command::Demote), Ok(()));
+    story.start(0);
+    story.world.net.parted_until = 0;
+    story.until("they have met", Story::connected);
+    story.kill(1, false);
+    story.start(1);
+    story.heal();
+    assert_eq!(story.promote(0, false), Ok(()));
+    assert_eq!(story.read(0, block, 2), FrontResult::Done);
+    story.ends_well();
+}

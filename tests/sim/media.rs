@@ -13,7 +13,7 @@
 
 use crate::fate::Fault;
 use crate::metadisk::{Blocks, MetaDisk, Spoil};
-use crate::node::Node;
+use crate::node::{Fact, Node};
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::world::{Event, World};
@@ -144,7 +144,9 @@ impl World {
     pub(crate) fn put_in_blank(&mut self, node: usize) {
         self.sums.count("blank disks");
         self.note(Some(node), || "! a blank disk".to_string());
-        self.silence(1 - node); // what it said last may not tell more than its disk did
+        // What it said last may not tell more than its disk did, nor what the peer has not heard yet.
+        self.silence(1 - node);
+        self.nodes[1 - node].inbox.retain(|fact| !matches!(fact, Fact::Received { .. }));
         let plan = Plan { fresh: true, ..self.plan.clone() };
         let fresh = Node::new(node, &plan, &self.geometry).disk.meta;
         self.nodes[node].disk.meta.replace(fresh);
