@@ -1,5 +1,5 @@
-//! The exchange of bitmaps: whatever pages a peer sends, what is marked afterwards is the union, within the volume,
-//! and durable before this node is ready.
+//! The exchange of bitmaps: whatever pages a peer sends, nothing is marked until this node yields or is up, and then the
+//! union is, within the volume.
 
 use super::core;
 use super::input::Input;
@@ -7,7 +7,7 @@ use super::messages;
 use super::node::{BLOCKS, Node};
 use rblk::limits::{BLOCK_BYTES, PAGE_BIT_BYTES, PAGE_BLOCKS};
 use rblk::replica::Connection;
-use rblk::wire::message::Message;
+use rblk::wire::message::{DiskState, Message};
 
 /// The first bytes choose the nodes, then each step is a message of the peer or an end of a metadata write.
 pub(crate) fn run(bytes: &[u8]) {
@@ -40,7 +40,8 @@ pub(crate) fn run(bytes: &[u8]) {
 
 /// Bits by page, as a second opinion.
 struct Model {
-    pages: Vec<[u8; PAGE_BIT_BYTES]>,
+    own: Vec<[u8; PAGE_BIT_BYTES]>,
+    union: Vec<[u8; PAGE_BIT_BYTES]>,
     blocks: u64,
     /// The peer has said that it has no more.
     ended: bool,
@@ -48,17 +49,13 @@ struct Model {
 
 impl Model {
     fn of(node: &Node) -> Model {
-        let mut pages = vec![[0; PAGE_BIT_BYTES]; BLOCKS.div_ceil(PAGE_BLOCKS) as usize];
-        for (page, bits) in pages.iter_mut().enumerate() {
-            node.replica.encode_bits(page as u32, bits);
-        }
-        let model = Model { pages, blocks: node.snapshot().sectors / 8, ended: false };
-        model.check(node);
-        model
+        let own = bits_of(node);
+        let union = own.clone();
+        Model { own, union, blocks: node.snapshot().sectors / 8, ended: false }
     }
 
     fn add(&mut self, page: u32, bits: &[u8; PAGE_BIT_BYTES]) {
-        let Some(mine) = self.pages.get_mut(page as usize) else { return };
+        let Some(mine) = self.union.get_mut(page as usize) else { return };
         for (at, (mine, theirs)) in mine.iter_mut().zip(bits).enumerate() {
             for bit in 0..8 {
                 let block = u64::from(page) * PAGE_BLOCKS + at as u64 * 8 + bit;
@@ -69,19 +66,35 @@ impl Model {
 
     fn check(&self, node: &Node) {
         let state = node.snapshot();
-        let greets = state.connection == Connection::Greeting;
-        if !greets || state.superblock.current.is_none() || state.sectors / 8 != self.blocks {
+        if state.superblock.current.is_none() || state.sectors / 8 != self.blocks {
             return;
         }
-        let mut found = [0; PAGE_BIT_BYTES];
-        let mut count = 0;
-        for (page, mine) in self.pages.iter().enumerate() {
-            node.replica.encode_bits(page as u32, &mut found);
-            assert!(found == *mine, "page {page} is not the union");
-            count += mine.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        let found = bits_of(node);
+        let bits = |pages: &[[u8; PAGE_BIT_BYTES]]| -> u64 {
+            pages.iter().flatten().map(|byte| u64::from(byte.count_ones())).sum()
+        };
+        let marked = bits(&found);
+        assert_eq!(state.out_of_sync_bytes, marked * BLOCK_BYTES);
+        let joined = found == self.union || marked == self.blocks;
+        match state.connection {
+            Connection::Greeting if state.disk == DiskState::Inconsistent => {
+                assert!(joined || found == self.own, "neither the own bits nor the union");
+            }
+            Connection::Greeting => {
+                assert!(found == self.own, "marked by an exchange that may break off")
+            }
+            Connection::Connected => assert!(joined, "not the union"),
+            Connection::Connecting | Connection::StandAlone => {}
         }
-        assert_eq!(state.out_of_sync_bytes, count * BLOCK_BYTES);
     }
+}
+
+fn bits_of(node: &Node) -> Vec<[u8; PAGE_BIT_BYTES]> {
+    let mut pages = vec![[0; PAGE_BIT_BYTES]; BLOCKS.div_ceil(PAGE_BLOCKS) as usize];
+    for (page, bits) in pages.iter_mut().enumerate() {
+        node.replica.encode_bits(page as u32, bits);
+    }
+    pages
 }
 
 fn one(node: &mut Node, model: &mut Model, input: &mut Input<'_>) {
