@@ -35,7 +35,34 @@ pub(crate) fn run(bytes: &[u8]) {
         one(&mut node, &mut model, &mut input);
         model.check(&node);
     }
+    finish(&mut node, &mut model);
     node.settle();
+}
+
+/// What is left of the exchange, as it should be.
+fn finish(node: &mut Node, model: &mut Model) {
+    node.disk_works();
+    while node.conn.is_some() && model.acked < pages_sent(node) {
+        model.acked += 1;
+        node.receive(Message::BitmapAck, &[], false);
+    }
+    if !model.ended && node.conn.is_some() {
+        node.receive(Message::BitmapEnd, &[], false);
+    }
+    for _ in 0..2 {
+        node.disk_works();
+        model.check(node);
+        if !std::mem::replace(&mut model.ready, true) && node.conn.is_some() {
+            node.receive(Message::Ready, &[], false);
+        }
+    }
+    model.check(node);
+}
+
+fn pages_sent(node: &Node) -> usize {
+    let is_page =
+        |said: &&Message| matches!(said, Message::BitmapPage { .. } | Message::BitmapFull { .. });
+    node.said.iter().filter(is_page).count()
 }
 
 /// Bits by page, as a second opinion.
@@ -43,15 +70,25 @@ struct Model {
     own: Vec<[u8; PAGE_BIT_BYTES]>,
     union: Vec<[u8; PAGE_BIT_BYTES]>,
     blocks: u64,
-    /// The peer has said that it has no more.
+    /// The peer has said that it has no more, and that it is ready.
     ended: bool,
+    ready: bool,
+    /// Pages that the peer has acknowledged.
+    acked: usize,
 }
 
 impl Model {
     fn of(node: &Node) -> Model {
         let own = bits_of(node);
         let union = own.clone();
-        Model { own, union, blocks: node.snapshot().sectors / 8, ended: false }
+        Model {
+            own,
+            union,
+            blocks: node.snapshot().sectors / 8,
+            ended: false,
+            ready: false,
+            acked: 0,
+        }
     }
 
     fn add(&mut self, page: u32, bits: &[u8; PAGE_BIT_BYTES]) {
@@ -81,7 +118,7 @@ impl Model {
                 assert!(joined || found == self.own, "neither the own bits nor the union");
             }
             Connection::Greeting => {
-                assert!(found == self.own, "marked by an exchange that may break off")
+                assert!(found == self.own, "marked by an exchange that may break off");
             }
             Connection::Connected => assert!(joined, "not the union"),
             Connection::Connecting | Connection::StandAlone => {}
@@ -137,5 +174,9 @@ fn one(node: &mut Node, model: &mut Model, input: &mut Input<'_>) {
             Message::BitmapEnd => model.ended = true,
             _ => {}
         }
+    }
+    if node.conn == before {
+        model.ready |= message == Message::Ready;
+        model.acked += usize::from(message == Message::BitmapAck);
     }
 }
