@@ -1,5 +1,5 @@
-//! The exchange of bitmaps: whatever pages a peer sends, nothing is marked until this node yields or is up, and then the
-//! union is, within the volume.
+//! The exchange of bitmaps: whatever pages a peer sends, nothing is marked until this node yields or is up, and then
+//! the union is, within the volume.
 
 use super::core;
 use super::input::Input;
