@@ -33,14 +33,7 @@ def _read(path):
 def _gone(what, path, seconds=10):
     """The process whose number a handler wrote down."""
     pid = int(_read(path))
-
-    def dead():
-        try:
-            with open(f'/proc/{pid}/stat') as file:
-                return file.read().rsplit(')', 1)[1].split()[0] == 'Z'
-        except FileNotFoundError:
-            return True
-    until(f'{what} is gone', dead, seconds)
+    until(f'{what} is gone', lambda: not _alive(pid), seconds)
 
 
 def _runner(node):
@@ -297,7 +290,7 @@ def _alive(pid):
     try:
         with open(f'/proc/{pid}/stat') as file:
             return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):     # the latter if it ends between the two lines
         return False
 
 
