@@ -22,7 +22,6 @@ use crate::limits::BLOCK_BYTES;
 use crate::replica::event::{MetaSeq, Notice};
 use crate::span::Span;
 use crate::wire::message::{DiskState, Message, Role};
-use crate::wire::policy::RrConflict;
 
 /// Where this node stands.
 #[derive(Debug, Default)]
@@ -86,10 +85,9 @@ impl Replica {
             return !self.link.peer_has_disk();
         }
         // While the peer is being greeted, what was said of the bitmap must stay true; and a node that is not alone
-        // yet waits a moment rather than diverge from a peer that is almost there. Whoever may turn out to be a target
-        // must not mark a block after its page was sent.
-        let may_be_target = self.settings.policies.rr_conflict == RrConflict::Violently;
-        let may_mark = self.is_alone() && !self.link.said_clean() && !may_be_target;
+        // yet waits a moment rather than diverge from a peer that is almost there. Nor may a block be marked after its
+        // page was sent: a target would take it for equal, and read it by itself once it is Primary.
+        let may_mark = self.is_alone() && !self.link.said_clean() && !self.link.has_sent_bitmap();
         !self.link.is_greeting() || may_mark
     }
 

@@ -141,6 +141,11 @@ impl Link {
         self.said.is_some_and(|said| said.dirty_blocks == 0)
     }
 
+    /// The peer was sent this node's bitmap, or is being sent it.
+    pub(super) fn has_sent_bitmap(&self) -> bool {
+        matches!(self.phase, Phase::Exchange | Phase::Prepare(_) | Phase::Yield(_) | Phase::Ready)
+    }
+
     /// The peer was told what this node's data is, and decides.
     pub(super) fn has_said(&self) -> bool {
         self.said.is_some()

@@ -38,8 +38,9 @@ def test_data_comes_back_as_written(lab):
 def test_a_buffer_in_use_is_not_overwritten(lab):
     (guest,) = lab.guests
     front = server(lab)
-    front.start('--hold-ms 400')
-    guest.sh(FIO, timeout=600)
+    # Long enough for a slow guest to have as many in flight as there are buffers.
+    front.start('--hold-ms 1500')
+    guest.sh(FIO.replace('--size=60M', '--size=20M'), timeout=600)
     said = front.stop()
     assert 'CHANGED' not in said and 'Gone' in said, said
     assert 'free buffers at least: 0' in said, f'no answer had to wait for a buffer: {said}'

@@ -47,3 +47,27 @@ fn a_broken_exchange_changes_no_policys_answer() {
     policies::wins(&story, way);
     story.ends_well();
 }
+
+/// The source is Primary and was alone. What a client writes after its bitmap was sent waits until the two are up: the
+/// target would not know that it lacks it, and a Primary there would read what was before.
+#[test]
+fn nothing_is_marked_after_the_bitmap_was_sent() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    story.kill(1, false);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.start(1);
+    story.until("node 0 is to be the source", expects_a_target(0));
+    assert!(!story.connected_at(0));
+    let marked = story.state(0).out_of_sync_bytes;
+    story.begin_write(0, block + 8, 2);
+    story.until("they are connected", |story| {
+        assert!(story.connected_at(0) || story.state(0).out_of_sync_bytes == marked);
+        story.connected()
+    });
+    story.until("the write is answered", |story| story.world.client.is_idle());
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    assert_eq!(story.promote(1, false), Ok(()));
+    assert_eq!(story.read(1, block + 8, 2), FrontResult::Done);
+    story.ends_well();
+}
