@@ -2,7 +2,7 @@
 
 use crate::disk::Image;
 use crate::net::pause_length;
-use crate::node::Fact;
+use crate::node::{Fact, Node};
 use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::replica::event::{Command, CommandError, CommandId};
@@ -205,7 +205,12 @@ impl World {
         // A disk that is void may say that it is UpToDate: whoever restored it knows better.
         let prefer = self.operator.prefer;
         let node = if self.oracle.is_void(prefer) { 1 - prefer } else { prefer };
-        let fresh = self.nodes.iter().all(|node| node.disk.meta.superblock.current.is_none());
+        // What a dead daemon has written may land yet.
+        let blank = |node: &Node| {
+            node.disk.meta.superblock.current.is_none()
+                && (node.is_running() || !node.disk.is_restless())
+        };
+        let fresh = self.nodes.iter().all(blank);
         let both_run = self.nodes.iter().all(|node| node.is_running());
         // A first Primary on the larger disk would fix a size that the other cannot have.
         let small = self.plan.more_blocks == 0 || node == 0;
