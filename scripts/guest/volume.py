@@ -43,6 +43,11 @@ def status(guest):
     raise AssertionError(answer.output + guest.sh('cat /tmp/daemon.log'))
 
 
+def connection(guest):
+    """The state of its connection, as the node says."""
+    return status(guest)['connections'][0]['connection-state']
+
+
 def wait_for(guest, what, seconds=60):
     """Waits until a state is reached; fails with the daemon's log."""
     answer = guest.result(guest.bg(f'rblk wait vol {what} --timeout {seconds}', timeout=seconds + 30))

@@ -11,7 +11,7 @@ use crate::config;
 use crate::ctl::status;
 use crate::error::{Error, Kind, Result};
 use crate::io::ring::Waker;
-use crate::limits::{BLOCK_BYTES, BLOCK_SECTORS, SALVAGE_STOP_MS, SECTOR_BYTES};
+use crate::limits::{BLOCK_BYTES, SALVAGE_STOP_MS, SECTOR_BYTES};
 use crate::replica::event::{Consent, Discarded, Input, Notice};
 use crate::replica::snapshot::Connection;
 use crate::salvage::{FORMAT, Header, Marks, Order, Progress, Saved, Store, save};
@@ -132,8 +132,8 @@ impl Salvage {
         }
     }
 
-    fn start(&mut self, order: Order) -> Result<()> {
-        let total = order.marks.count().0 * BLOCK_BYTES;
+    /// Of `total` bytes, as the core counts them: to walk the marks is for the thread.
+    fn start(&mut self, order: Order, total: u64) -> Result<()> {
         let progress = Arc::new(Progress::default());
         let (shared, waker) = (Arc::clone(&progress), self.waker.clone());
         let (sender, answer) = sync_channel(1);
@@ -211,11 +211,12 @@ impl Daemon {
         let config = &self.options.config;
         let place = config.saves_to().expect("the core wants to save only if a place is named");
         let me = config.node(self.options.node);
-        let sectors = self.replica.snapshot().sectors;
-        let blocks = sectors / BLOCK_SECTORS;
-        let marks = match discarded.everything {
-            true => Marks::all(blocks),
-            false => Marks::of(self.replica.marks(), blocks),
+        let snapshot = self.replica.snapshot();
+        let volume_bytes = snapshot.sectors * SECTOR_BYTES;
+        let blocks = volume_bytes / BLOCK_BYTES;
+        let (marks, total) = match discarded.everything {
+            true => (Marks::all(blocks), volume_bytes),
+            false => (Marks::of(self.replica.marks(), blocks), snapshot.out_of_sync_bytes),
         };
         let store = Store::new(&place.directory, config.name.as_str());
         tracing::warn!(
@@ -232,14 +233,14 @@ impl Daemon {
             source: discarded.source.to_string(),
             base: discarded.base.map(|base| base.to_string()),
             saved_unix_ms: unix_ms(),
-            volume_bytes: sectors * SECTOR_BYTES,
+            volume_bytes,
             blocks: 0,
             extents: 0,
         };
         let handle = self.disk.backing().handle();
         let disk = handle.map_err(|error| Error::io("Cannot read this node's disk", error))?;
         let max_bytes = place.max_bytes;
-        self.salvage.start(Order { store, max_bytes, disk, marks, header })
+        self.salvage.start(Order { store, max_bytes, disk, marks, header }, total)
     }
 
     /// Looks whether saving has ended, and answers the core.

@@ -85,17 +85,7 @@ impl Dirty {
 
     /// Sets the bits of `blocks`. Returns how many were clear before.
     pub(super) fn set(&mut self, blocks: Range<u64>) -> u64 {
-        let mut added = 0;
-        self.for_words(&blocks, |word, mask, page| {
-            let new = mask & !*word;
-            if new != 0 {
-                *word |= new;
-                *page = Page::Unsaved;
-                added += u64::from(new.count_ones());
-            }
-        });
-        self.count += added;
-        added
+        self.add(&blocks, u64::MAX)
     }
 
     /// Clears the bits of `blocks`. Returns how many were set before.
@@ -249,17 +239,22 @@ impl Dirty {
 
     /// Adds the bits of the word that begins at block `first`, a multiple of 64.
     fn or_word(&mut self, first: u64, word: u64) {
-        let end = self.blocks.min(first + 64);
-        if first < end {
-            let within = u64::MAX >> (64 - (end - first));
-            let at = (first / 64) as usize;
-            let new = word & within & !self.words[at];
+        self.add(&(first..self.blocks.min(first + 64)), word);
+    }
+
+    /// Sets those bits of `blocks` that `bits` has in each word. Returns how many were clear before.
+    fn add(&mut self, blocks: &Range<u64>, bits: u64) -> u64 {
+        let mut added = 0;
+        self.for_words(blocks, |word, mask, page| {
+            let new = mask & bits & !*word;
             if new != 0 {
-                self.words[at] |= new;
-                self.pages[(first / PAGE_BLOCKS) as usize] = Page::Unsaved;
-                self.count += u64::from(new.count_ones());
+                *word |= new;
+                *page = Page::Unsaved;
+                added += u64::from(new.count_ones());
             }
-        }
+        });
+        self.count += added;
+        added
     }
 
     fn for_words(&mut self, blocks: &Range<u64>, mut each: impl FnMut(&mut u64, u64, &mut Page)) {

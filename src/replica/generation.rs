@@ -323,7 +323,7 @@ fn direction_allowed(source: &State, target: &State, found: Verdict) -> Verdict 
         }
         DiskState::Outdated => return Verdict::Refuse(Refusal::SourceOutdated),
         // The other has no memory: it may have gone on and made this disk old, before it was replaced.
-        DiskState::Consistent if is_fresh(found) => {
+        DiskState::Consistent if target.current.is_none() => {
             return Verdict::Refuse(Refusal::SourceUnsure);
         }
         DiskState::Consistent | DiskState::UpToDate => {}
@@ -341,11 +341,6 @@ fn direction_allowed(source: &State, target: &State, found: Verdict) -> Verdict 
             Verdict::Refuse(Refusal::PrimaryWouldBeTarget)
         }
     }
-}
-
-fn is_fresh(found: Verdict) -> bool {
-    let fresh = Some(Full::Fresh);
-    found == Verdict::Source { full: fresh } || found == Verdict::Target { full: fresh }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ import json
 import re
 import shutil
 
-from volume import attach, compare_disks, device, prepare, status, until, wait_for
+from volume import attach, compare_disks, connection, device, prepare, until, wait_for
 
 LAB = {'guests': 2, 'disks_mb': (320,)}
 FRESH = True
@@ -122,8 +122,3 @@ def ends_equal(lab, lost):
 def _bytes(file, start, length):
     file.seek(start)
     return file.read(length)
-
-
-def connection(guest):
-    """Its state, as the node says."""
-    return status(guest)['connections'][0]['connection-state']

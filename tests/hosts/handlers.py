@@ -110,7 +110,7 @@ def test_a_split_brain_is_told_on_both_nodes():
         client = lab.start()
         lab.network.cut()
         client.write(0, bytes([2]) * MIB)
-        until('the loss is noticed', lambda: _connection(lab.b) == 'Connecting', 10)
+        until('the loss is noticed', lambda: lab.b.connection() == 'Connecting', 10)
         lab.b.rblk('promote', 't', '--force')
         other = lab.b.client()
         other.write(8 * MIB, bytes([3]) * MIB)
@@ -231,7 +231,7 @@ def test_a_resync_asks_first_and_tells_when_it_is_done():
             longest = max(longest, time.monotonic() - begun)
         print(f'      longest write while it was asked {longest:.3f} s')
         assert longest < 1, 'a client waited for the answer'
-        until('it stands alone', lambda: _connection(lab.b) == 'StandAlone', 10)
+        lab.b.stands_alone(10)
         why = lab.b.status()['rblk']['why']['not-connected']
         assert any('before-resync-target' in text and 'rblk connect t' in text for text in why), why
         assert _data(lab.b) == before, 'data was overwritten in spite of the veto'
@@ -292,10 +292,6 @@ def _alive(pid):
             return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
     except (FileNotFoundError, ProcessLookupError):     # the latter if it ends between the two lines
         return False
-
-
-def _connection(node):
-    return node.status()['connections'][0]['connection-state']
 
 
 def _still_serves(lab):

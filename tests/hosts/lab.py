@@ -303,6 +303,14 @@ class Node:
         """The resource's object of `status --json`."""
         return json.loads(self.rblk('status', self.resource, '--json').stdout)[0]
 
+    def connection(self):
+        """The state of the connection, as `status` says."""
+        return self.status()['connections'][0]['connection-state']
+
+    def stands_alone(self, seconds=30):
+        """Waits until it does."""
+        until('it stands alone', lambda: self.connection() == 'StandAlone', seconds)
+
     def peer_device(self):
         """What `status` knows of the volume at the peer."""
         return self.status()['connections'][0]['peer_devices'][0]

@@ -23,15 +23,15 @@ def test_disconnect_and_connect_under_load():
             fault = time.monotonic()
             node.rblk('disconnect', 't')
             other = lab.a if node is lab.b else lab.b
-            until('the other notices', lambda: _state(other) == 'Connecting', 10)
-            assert _state(node) == 'StandAlone'
+            until('the other notices', lambda: other.connection() == 'Connecting', 10)
+            assert node.connection() == 'StandAlone'
             assert any('rblk connect t' in why for why in _why(node)), _why(node)
             assert any('has left or was disconnected' in why for why in _why(other)), _why(other)
             until('it steps back', lambda: lab.b.status()['devices'][0]['disk-state'] == 'Outdated', 5)
             refused = lab.b.rblk('promote', 't', check=False)
             assert refused.returncode == 1 and '--force' in refused.stderr
             time.sleep(3)
-            assert _state(node) == 'StandAlone', 'it does not stay alone'
+            assert node.connection() == 'StandAlone', 'it does not stay alone'
             returns = time.monotonic()
             node.rblk('connect', 't')
             figures = expect_only_difference(lab, load, fault, fault + STALL_MAX, returns)
@@ -116,7 +116,7 @@ def _split(lab, client):
     """`a` goes on, `b` is made Primary by force beside it and demoted again; then the cable is back."""
     lab.network.cut()
     client.write(MIB, bytes([2]) * MIB)
-    until('the loss is noticed', lambda: _state(lab.b) == 'Connecting', 10)
+    until('the loss is noticed', lambda: lab.b.connection() == 'Connecting', 10)
     lab.b.rblk('promote', 't', '--force')
     other = lab.b.client()
     other.write(8 * MIB, bytes([3]) * MIB)
@@ -127,7 +127,7 @@ def _split(lab, client):
 
 def _both_stand_alone(lab):
     for node in lab.nodes:
-        until('it stands alone', lambda node=node: _state(node) == 'StandAlone', 30)
+        node.stands_alone()
         text = node.rblk('status', 't').stdout
         assert 'split brain' in text and 'rblk connect t --discard-my-data' in text, text
         told = node.rblk('explain', 't').stdout
@@ -173,10 +173,6 @@ def _ruin(path, size):
             os.pwrite(disk, noise, offset)
     finally:
         os.close(disk)
-
-
-def _state(node):
-    return node.status()['connections'][0]['connection-state']
 
 
 def _why(node):

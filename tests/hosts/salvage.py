@@ -47,8 +47,8 @@ def test_what_does_not_fit_is_kept_on_both_nodes_until_there_is_room():
         _both_stand_alone(lab)
         before = [node.generation() for node in lab.nodes]
         _give_up(lab.b, lab.a)
-        until('it stands alone', lambda: 'could not be saved' in _status(lab.b), 20)
-        assert _state(lab.b) == 'StandAlone'
+        _stands_alone_unsaved(lab.b)
+        assert lab.b.connection() == 'StandAlone'
         said = _status(lab.b)
         for part in ('`max` in [salvage] allows 3.0 MiB', 'it takes 4.0 MiB', '--no-salvage'):
             assert part in said, f'{part} in {said}'
@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_kept_on_both_nodes_until_there_is_room():
         lab.b.detach()
         _replace(lab.config, 'max = "3M"', 'max = "5M"')
         lab.b.attach()
-        until('it stands alone', lambda: _state(lab.b) == 'StandAlone', 20)
+        lab.b.stands_alone(20)
         _give_up(lab.b, lab.a)
         lab.synced()
         client.close()
@@ -80,7 +80,7 @@ def test_an_operator_goes_on_without_saving_once():
         client = _split(lab)
         _both_stand_alone(lab)
         _give_up(lab.b, lab.a)
-        until('it stands alone', lambda: 'could not be saved' in _status(lab.b), 20)
+        _stands_alone_unsaved(lab.b)
         lab.b.rblk('connect', 't', '--discard-my-data', '--no-salvage')
         lab.synced()
         assert _sets(lab.b) == []
@@ -120,7 +120,7 @@ def test_a_daemon_that_is_killed_while_it_saves_leaves_no_half_set():
         os.makedirs(partial, exist_ok=True)
         lab.b.attach()
         if lab.b.generation() == lost:
-            until('it stands alone', lambda: _state(lab.b) == 'StandAlone', 20)
+            lab.b.stands_alone(20)
             _give_up(lab.b, lab.a)
         lab.synced()
         client.close()
@@ -140,7 +140,7 @@ def test_a_full_file_system_keeps_the_data():
                 lost = lab.b.generation()
                 _both_stand_alone(lab)
                 _give_up(lab.b, lab.a)
-                until('it stands alone', lambda: 'could not be saved' in _status(lab.b), 20)
+                _stands_alone_unsaved(lab.b)
                 assert why in _status(lab.b), _status(lab.b)
                 assert lab.b.generation() == lost
                 assert _bytes(lab.b.disk, 8 * MIB, 4 * MIB) == THERE * 4 * MIB
@@ -161,7 +161,7 @@ def test_a_place_that_cannot_be_used_is_told_and_nothing_is_lost():
         assert 'cannot save what a resync discards' in _status(lab.b)
         _both_stand_alone(lab)
         _give_up(lab.b, lab.a)
-        until('it stands alone', lambda: 'could not be saved' in _status(lab.b), 20)
+        _stands_alone_unsaved(lab.b)
         assert lab.b.generation() == lost
         client.close()
 
@@ -194,7 +194,7 @@ def _split(lab):
     client.flush()
     lab.network.cut()
     client.write(0, HERE * 8 * MIB)
-    until('the loss is noticed', lambda: _state(lab.b) == 'Connecting', 10)
+    until('the loss is noticed', lambda: lab.b.connection() == 'Connecting', 10)
     lab.b.rblk('promote', 't', '--force')
     other = lab.b.client()
     other.write(8 * MIB, THERE * 4 * MIB)
@@ -206,7 +206,11 @@ def _split(lab):
 def _both_stand_alone(lab):
     lab.network.heal()
     for node in lab.nodes:
-        until('it stands alone', lambda node=node: _state(node) == 'StandAlone', 30)
+        node.stands_alone()
+
+
+def _stands_alone_unsaved(node):
+    until('it stands alone', lambda: 'could not be saved' in _status(node), 20)
 
 
 def _give_up(loser, winner):
@@ -270,7 +274,3 @@ def _replace(path, old, new):
 
 def _status(node):
     return node.rblk('status', 't').stdout
-
-
-def _state(node):
-    return node.status()['connections'][0]['connection-state']

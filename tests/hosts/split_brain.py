@@ -50,7 +50,7 @@ def test_consensus_leaves_it_to_an_operator_if_the_primary_would_lose():
     with _lab(LEAST + 'after-1pri = "consensus"') as lab:
         _split(lab, here=1, there=4)
         lab.network.heal()
-        until('it stands alone', lambda: _state(lab.a) == 'StandAlone', 30)
+        lab.a.stands_alone()
         assert lab.a.status()['role'] == 'Primary'
 
 
@@ -61,7 +61,7 @@ def test_disconnect_keeps_both():
         before = [node.generation() for node in lab.nodes]
         lab.network.heal()
         for node in lab.nodes:
-            until('it stands alone', lambda node=node: _state(node) == 'StandAlone', 30)
+            node.stands_alone()
         assert [node.generation() for node in lab.nodes] == before
         _expect(lab.a, here=1, there=0)
         _expect(lab.b, here=0, there=1)
@@ -79,7 +79,7 @@ def test_zero_changes_decide_nothing_if_both_wrote():
         _split(lab, here=1, there=1)
         lab.a.rblk('demote', 't')
         lab.network.heal()
-        until('it stands alone', lambda: _state(lab.a) == 'StandAlone', 30)
+        lab.a.stands_alone()
 
 
 def test_least_changes_lose():
@@ -148,7 +148,7 @@ def _split(lab, here, there, close=True, demote=True):
     client.flush()
     lab.network.cut()
     client.write(0, HERE * here * MIB)
-    until('the loss is noticed', lambda: _state(lab.b) == 'Connecting', 10)
+    until('the loss is noticed', lambda: lab.b.connection() == 'Connecting', 10)
     lab.b.rblk('promote', 't', '--force')
     other = lab.b.client()
     if there:
@@ -192,7 +192,3 @@ def _expect(node, here, there):
     assert client.read(8 * MIB, 4 * MIB) == THERE * there * MIB + BEFORE * (4 - there) * MIB
     client.close()
     node.rblk('demote', 't')
-
-
-def _state(node):
-    return node.status()['connections'][0]['connection-state']

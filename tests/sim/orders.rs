@@ -19,8 +19,9 @@ impl Story {
         assert_eq!(self.command(node, command), Ok(()), "{command:?} at {node}");
     }
 
-    /// Node 0 is Primary, node 1 was made Primary by force without it, and both wrote: on return they have met.
-    pub(crate) fn split(&mut self, here: u64, there: u64) {
+    /// Node 0 is Primary, node 1 is made Primary by force without it, and both write: two blocks at `here`, one at
+    /// `there`. They still are when the link is back.
+    pub(crate) fn go_different_ways(&mut self, here: u64, there: u64) {
         self.cut(3_000);
         self.until("the link is down", |story| !story.connected());
         assert_eq!(self.write(0, here, 2), FrontResult::Done);
@@ -28,6 +29,11 @@ impl Story {
         assert_eq!(self.promote(1, true), Ok(()));
         self.world.scribble(1, there);
         self.until("it is written", |story| story.world.scribbles_pending() == 0);
+    }
+
+    /// The same, and node 1 steps down: on return they have met.
+    pub(crate) fn split(&mut self, here: u64, there: u64) {
+        self.go_different_ways(here, there);
         assert_eq!(self.command(1, Command::Demote), Ok(()));
         self.until("both stand alone", |story| story.alone(0) && story.alone(1));
     }

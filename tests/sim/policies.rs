@@ -137,18 +137,16 @@ impl World {
 
 /// Both nodes were Primary without each other, and wrote: node 0 two blocks at `here`, node 1 one at `there`.
 pub(crate) fn split(policies: [usize; 4]) -> (Story, u64, u64) {
-    let mut story = Story::planned(|plan| plan.policies = policies);
+    split_story(Story::planned(|plan| plan.policies = policies))
+}
+
+/// The same in a story that has just begun.
+pub(crate) fn split_story(mut story: Story) -> (Story, u64, u64) {
     assert_eq!(story.promote(0, false), Ok(()));
     let (here, there) = (story.block_in(2), story.block_in(6));
     assert_eq!(story.write(0, here, 2), FrontResult::Done);
     assert_eq!(story.flush(0), FrontResult::Done);
-    story.cut(3_000);
-    story.until("the link is down", |story| !story.connected());
-    assert_eq!(story.write(0, here, 2), FrontResult::Done);
-    story.world.oracle.victim = Some(1);
-    assert_eq!(story.promote(1, true), Ok(()));
-    story.world.scribble(1, there);
-    story.until("it is written", |story| story.world.scribbles_pending() == 0);
+    story.go_different_ways(here, there);
     (story, here, there)
 }
 

@@ -18,7 +18,7 @@ impl Story {
         (story, block)
     }
 
-    fn asked(&self) -> [u32; 2] {
+    pub(crate) fn asked(&self) -> [u32; 2] {
         [0, 1].map(|node| self.world.nodes[node].asked)
     }
 

@@ -9,11 +9,11 @@ use rblk::limits::EXTENT_BLOCKS;
 use rblk::replica::event::{Command, FrontResult};
 use rblk::wire::message::{DiskState, Refusal};
 
-/// Puts a blank disk of `blocks` blocks into node 1.
-fn replace_disk(story: &mut Story, blocks: u64) {
+/// Puts a blank disk of `blocks` blocks into a node.
+pub(crate) fn replace_disk(story: &mut Story, node: usize, blocks: u64) {
     let plan = Plan { blocks, fresh: true, ..story.world.plan.clone() };
-    story.world.nodes[1].disk = Node::new(1, &plan, &story.world.geometry).disk;
-    story.world.oracle.split = true; // an operator's folly
+    story.world.nodes[node].disk = Node::new(node, &plan, &story.world.geometry).disk;
+    story.world.oracle.split = true; // the nodes cannot know what the operator did
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_blank_disk_never_gets_data_that_is_known_to_be_old() {
     assert_eq!(story.promote(1, false), Ok(()));
     assert_eq!(story.write(1, block, 4), FrontResult::Done);
     story.kill(1, true);
-    replace_disk(&mut story, 12 * EXTENT_BLOCKS);
+    replace_disk(&mut story, 1, 12 * EXTENT_BLOCKS);
     let before = story.generation(0);
     story.start(0);
     story.start(1);
@@ -88,7 +88,7 @@ fn a_blank_disk_never_gets_data_that_is_known_to_be_old() {
 fn a_disk_that_is_too_small_is_refused() {
     let mut story = Story::with_primary();
     story.kill(1, true);
-    replace_disk(&mut story, 11 * EXTENT_BLOCKS);
+    replace_disk(&mut story, 1, 11 * EXTENT_BLOCKS);
     story.start(1);
     story.until("the nodes have met", |story| story.state(0).refusal.is_some());
     assert_eq!(story.state(0).refusal.map(|refusal| refusal.1), Some(Refusal::Size));

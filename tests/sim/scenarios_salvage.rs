@@ -1,9 +1,10 @@
 //! What a resync discards is saved first: whose data that is, whose it is not, and what a failure keeps.
 
+use crate::policies;
 use crate::story::Story;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::replica::event::{Command, FrontResult};
-use rblk::replica::snapshot::{Connection, StandAlone};
+use rblk::replica::snapshot::StandAlone;
 use rblk::wire::message::{DiskState, Role};
 
 const DEMOTE: Command = Command::Demote;
@@ -20,30 +21,10 @@ fn saving(policies: [usize; 4]) -> Story {
 
 /// Both were Primary without each other: node 0 wrote two blocks at `here`, node 1 one at `there`. Both still are.
 fn split(policies: [usize; 4]) -> (Story, u64, u64) {
-    let mut story = saving(policies);
-    assert_eq!(story.promote(0, false), Ok(()));
-    let (here, there) = (story.block_in(2), story.block_in(6));
-    assert_eq!(story.write(0, here, 2), FrontResult::Done);
-    assert_eq!(story.flush(0), FrontResult::Done);
-    story.cut(3_000);
-    story.until("the link is down", |story| !story.connected());
-    assert_eq!(story.write(0, here, 2), FrontResult::Done);
-    story.world.oracle.victim = Some(1);
-    assert_eq!(story.promote(1, true), Ok(()));
-    story.world.scribble(1, there);
-    story.until("it is written", |story| story.world.scribbles_pending() == 0);
-    (story, here, there)
+    policies::split_story(saving(policies))
 }
 
 impl Story {
-    fn questions(&self) -> [u32; 2] {
-        [0, 1].map(|node| self.world.nodes[node].asked)
-    }
-
-    fn stands_alone(&self, node: usize) -> bool {
-        self.state(node).connection == Connection::StandAlone
-    }
-
     /// The blocks that node 1 is about to save, as its core marks them.
     fn marked(&self, node: usize) -> Vec<u64> {
         let core = self.world.nodes[node].replica.as_ref().expect("it runs");
@@ -55,7 +36,7 @@ impl Story {
     /// Node 1 is Secondary, alone, and told to give its way up; both look for each other again.
     fn give_up_node_1(&mut self) {
         assert_eq!(self.command(1, DEMOTE), Ok(()));
-        self.until("both stand alone", |story| story.stands_alone(0) && story.stands_alone(1));
+        self.until("both stand alone", |story| story.alone(0) && story.alone(1));
         assert_eq!(self.command(1, DISCARD), Ok(()));
         assert_eq!(self.command(0, CONNECT), Ok(()));
     }
@@ -66,7 +47,7 @@ fn what_an_operator_discards_is_saved_first() {
     let (mut story, _, there) = split([0, 0, 0, 1]);
     let lost = story.generation(1);
     story.give_up_node_1();
-    story.until("it is asked", |story| story.questions() == [0, 1]);
+    story.until("it is asked", |story| story.asked() == [0, 1]);
     assert_eq!(story.marked(1), [there], "its own change, and nothing of the other's");
     assert_eq!(story.generation(1), lost);
     story.heal();
@@ -86,7 +67,7 @@ fn what_a_policy_discards_is_saved_first() {
     story.heal();
     let saved = story.world.nodes[1].saved.as_ref().map(|saved| saved.0.own);
     assert_eq!(saved, lost);
-    assert_eq!(story.questions(), [0, 1]);
+    assert_eq!(story.asked(), [0, 1]);
     story.ends_well();
 }
 
@@ -96,9 +77,9 @@ fn a_primary_whose_data_is_discarded_steps_down_before_it_is_saved() {
     assert_eq!(story.command(1, DEMOTE), Ok(()));
     story.until("it is told", |story| story.world.operator.must_step_down == Some(0));
     assert_eq!(story.write(0, here + 2, 1), FrontResult::Done, "its clients decide when");
-    assert_eq!(story.questions(), [0, 0]);
+    assert_eq!(story.asked(), [0, 0]);
     assert_eq!(story.command(0, DEMOTE), Ok(()));
-    story.until("it is asked", |story| story.questions() == [1, 0]);
+    story.until("it is asked", |story| story.asked() == [1, 0]);
     assert_eq!(story.marked(0), [here, here + 1, here + 2], "all that it wrote");
     story.heal();
     assert_eq!(story.promote(1, false), Ok(()));
@@ -113,10 +94,10 @@ fn what_cannot_be_saved_is_not_overwritten() {
     let disk = story.world.nodes[1].disk.current.clone();
     story.world.nodes[1].unsavable = true;
     story.give_up_node_1();
-    story.until("it stands alone", |story| story.stands_alone(1));
+    story.until("it stands alone", |story| story.alone(1));
     assert_eq!(story.state(1).stand_alone, Some(StandAlone::Unsaved));
     story.rest(30_000);
-    assert_eq!(story.questions(), [0, 1], "it was asked again by itself");
+    assert_eq!(story.asked(), [0, 1], "it was asked again by itself");
     assert_eq!(story.generation(1), lost);
     assert_eq!(story.world.nodes[1].disk.current, disk);
     assert!(story.world.nodes[1].disk.meta.superblock.consistent);
@@ -125,7 +106,7 @@ fn what_cannot_be_saved_is_not_overwritten() {
     story.world.nodes[1].unsavable = false;
     assert_eq!(story.command(1, DISCARD), Ok(()));
     story.heal();
-    assert_eq!(story.questions(), [0, 2]);
+    assert_eq!(story.asked(), [0, 2]);
     story.ends_well();
 }
 
@@ -140,7 +121,7 @@ fn a_crash_between_saving_and_the_resync_saves_again() {
         story.start(1);
         assert_eq!(story.generation(1), lost, "nothing is overwritten yet");
         story.heal();
-        assert_eq!(story.questions(), [0, 2], "what this daemon has not saved it asks about");
+        assert_eq!(story.asked(), [0, 2], "what this daemon has not saved it asks about");
         story.ends_well();
     }
 }
@@ -155,7 +136,7 @@ fn an_interrupted_resync_is_not_saved_again() {
     story.kill(1, true);
     story.start(1);
     story.heal();
-    assert_eq!(story.questions(), [0, 1]);
+    assert_eq!(story.asked(), [0, 1]);
     story.ends_well();
 }
 
@@ -171,11 +152,11 @@ fn what_was_saved_while_it_changed_is_saved_again() {
     assert_eq!(story.command(1, DEMOTE), Ok(()));
     story.until("it is answered", |story| !story.state(1).asks_consent);
     story.world.net.parted_until = 0;
-    story.until("both stand alone", |story| story.stands_alone(0) && story.stands_alone(1));
+    story.until("both stand alone", |story| story.alone(0) && story.alone(1));
     assert_eq!(story.command(1, DISCARD), Ok(()));
     assert_eq!(story.command(0, CONNECT), Ok(()));
     story.heal();
-    assert_eq!(story.questions(), [0, 2]);
+    assert_eq!(story.asked(), [0, 2]);
     assert_eq!(story.read(0, here, 2), FrontResult::Done);
     story.ends_well();
 }
@@ -185,7 +166,7 @@ fn nodes_without_a_state_in_common_save_everything() {
     let (mut story, ..) = split([0, 0, 0, 1]);
     // Node 0 begins a way of its own that has another base.
     assert_eq!(story.command(1, DEMOTE), Ok(()));
-    story.until("both stand alone", |story| story.stands_alone(0) && story.stands_alone(1));
+    story.until("both stand alone", |story| story.alone(0) && story.alone(1));
     assert_eq!(story.command(0, Command::Invalidate { peer: true }), Ok(()));
     assert_eq!(story.command(1, DISCARD), Ok(()));
     assert_eq!(story.command(0, CONNECT), Ok(()));
@@ -225,7 +206,7 @@ fn data_that_is_merely_old_is_not_saved() {
     story.put_back(1, image);
     story.start(1);
     story.heal();
-    assert_eq!(story.questions(), [0, 0]);
+    assert_eq!(story.asked(), [0, 0]);
     assert_eq!(story.state(0).role, Role::Primary);
     assert!(story.state(0).sectors >= BLOCK_SECTORS);
     story.ends_well();
@@ -239,6 +220,6 @@ fn a_fresh_disk_is_not_saved() {
     });
     assert_eq!(story.promote(0, true), Ok(()));
     story.heal();
-    assert_eq!(story.questions(), [0, 0]);
+    assert_eq!(story.asked(), [0, 0]);
     story.ends_well();
 }

@@ -2,8 +2,7 @@
 
 use crate::authority::WhenLost;
 use crate::fate::DiskPart;
-use crate::node::Node;
-use crate::plan::Plan;
+use crate::scenarios_images::replace_disk;
 use crate::sequences::{A, B};
 use crate::story::Story;
 use rblk::replica::Connection;
@@ -102,9 +101,8 @@ fn s25(policy: WhenLost) {
     story.leave(B);
     assert_eq!(story.write(A, block, 4), FrontResult::Done);
     story.kill(A, true);
-    let plan = Plan { fresh: true, ..story.world.plan.clone() };
-    story.world.nodes[A].disk = Node::new(A, &plan, &story.world.geometry).disk;
-    story.world.oracle.split = true; // the nodes cannot know what the operator did
+    let blocks = story.world.plan.blocks;
+    replace_disk(&mut story, A, blocks);
     let before = story.generation(B);
     story.start(A);
     story.start(B);
@@ -215,9 +213,8 @@ fn s25_unaware(policy: WhenLost) {
     story.kill(B, true);
     story.write_alone(A, block, 4);
     story.kill(A, true);
-    let plan = Plan { fresh: true, ..story.world.plan.clone() };
-    story.world.nodes[A].disk = Node::new(A, &plan, &story.world.geometry).disk;
-    story.world.oracle.split = true; // the nodes cannot know what the operator did
+    let blocks = story.world.plan.blocks;
+    replace_disk(&mut story, A, blocks);
     story.start(A);
     story.start(B);
     story.rest(20_000);
