@@ -158,6 +158,9 @@ pub const REFUSED_RECONNECT_MS: u64 = 10_000;
 pub const FENCE_AGAIN_MS: u64 = 30_000;
 /// Longest time to ride through a lost link, in seconds. Clients of a held volume wait that long.
 pub const RIDE_THROUGH_S_MAX: u64 = 3_600;
+/// Two Primaries that lose each other wait this long for the link before one goes on, in seconds: longer than a switch
+/// or a cable takes to come back, and half of what OCFS2 gives its own connection (30 s) before it fences a node.
+pub const DUAL_RIDE_THROUGH_S_DEFAULT: u64 = 15;
 /// Writes that both disks have accepted are made stable on both at the latest after this time without a
 /// flush of the client, in milliseconds. It bounds what a crash of the peer makes us copy.
 pub const IDLE_FLUSH_MS: u64 = 1_000;

@@ -184,7 +184,6 @@ const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
         2,
         &["`split-brian` in [handlers]", "split-brain"],
     ),
-    ("\n\n", "\ndual-primary = true\n", 3, &["not available in this version"]),
     ("\n\n", "\ndual-primary = 1\n", 3, &["expected true or false"]),
     (
         "\n\n",

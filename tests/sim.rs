@@ -26,6 +26,8 @@ mod consent;
 mod coverage;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/dual.rs"]
+mod dual;
 #[path = "sim/fate.rs"]
 mod fate;
 #[path = "sim/geometry.rs"]

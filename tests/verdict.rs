@@ -57,6 +57,7 @@ fn state(text: &str) -> State {
             ("bits", count) => state.dirty_blocks = number(count),
             ("mark", mark) => state.mark = number(mark),
             ("peer-mark", mark) => state.peer_mark = number(mark),
+            ("dual", _) => state.policies.dual_primary = true,
             ("Primary", _) => state.role = Role::Primary,
             ("Diskless", _) => state.disk = DiskState::Diskless,
             ("Inconsistent", _) => state.disk = DiskState::Inconsistent,

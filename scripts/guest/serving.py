@@ -1,7 +1,12 @@
 """A server of a ublk device in a guest, for tests: start, stop, kill."""
 import re
 
-POLL = 'for i in $(seq 600); do {0} && exit 0; sleep 0.1; done; cat /tmp/server.log; exit 1'
+# A thread that hangs says where: in which call, and what the kernel does for it.
+THREADS = ("grep -l -s -e ublk -e rblk /proc/[0-9]*/task/*/comm | while read f; do t=${f%/comm}; "
+           "echo \"$t: $(cat $t/comm) in $(cat $t/wchan)\"; grep -e State -e SigPnd -e ShdPnd $t/status; cat $t/stack; "
+           "done")
+POLL = ('for i in $(seq 600); do {0} && exit 0; sleep 0.1; done; cat /tmp/server.log; '
+        + THREADS.replace('{', '{{').replace('}', '}}') + '; exit 1')
 
 
 class Server:

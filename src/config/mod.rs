@@ -80,13 +80,14 @@ pub struct Config {
     pub on_peer_lost: OnPeerLost,
     /// The node that goes on, with [`OnPeerLost::Prefer`].
     pub prefer: Option<Name>,
-    /// It waits this long for the peer to come back before it does, in seconds.
+    /// It waits this long for the peer to come back before it does, in seconds. With `dual-primary` the default is
+    /// [`crate::limits::DUAL_RIDE_THROUGH_S_DEFAULT`].
     pub ride_through_s: u64,
     /// Silence of the peer that ends the connection, in milliseconds.
     pub peer_timeout_ms: u64,
     /// Silence of the local disk that fails it, in milliseconds.
     pub disk_timeout_ms: u64,
-    /// Whose changes are lost after a split brain.
+    /// Whether both may be Primary, and whose changes are lost after a split brain.
     pub policies: Policies,
     /// Commands that run at an event.
     pub handlers: Handlers,

@@ -8,9 +8,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::limits::{
-    DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, PEER_TIMEOUT_MS_MAX, PEER_TIMEOUT_MS_MIN,
-    RIDE_THROUGH_S_MAX,
+    DISK_TIMEOUT_MS_MAX, DISK_TIMEOUT_MS_MIN, DUAL_RIDE_THROUGH_S_DEFAULT, PEER_TIMEOUT_MS_MAX,
+    PEER_TIMEOUT_MS_MIN, RIDE_THROUGH_S_MAX,
 };
+use crate::wire::policy::Policies;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -60,7 +61,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
         Effective {
             resource: Resource {
                 name: &config.name,
-                dual_primary: false,
+                dual_primary: config.policies.dual_primary,
                 promote_at_start: config.promote_at_start,
                 on_peer_lost: config.on_peer_lost,
                 prefer: config.prefer.as_ref(),
@@ -97,8 +98,6 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
-    // Before the nodes, so that the first mistake in the file is told first.
-    check_available(source, &resource)?;
     resource.only(&RESOURCE)?;
     let name = resource_name(source, &resource, expected)?;
     let commands = root.table("handlers", "[handlers]")?;
@@ -107,6 +106,10 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     let place = place.map(|section| salvage::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
     let mut config = Config { salvage: place, ..Config::default_for(name, nodes) };
+    let dual_primary = resource.boolean("dual-primary")?.is_some_and(|found| found.value);
+    if dual_primary {
+        config.ride_through_s = DUAL_RIDE_THROUGH_S_DEFAULT;
+    }
     if let Some(found) = resource.boolean("promote-at-start")? {
         config.promote_at_start = found.value;
     }
@@ -137,7 +140,8 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         }
     }
     config.prefer = prefer(source, &resource, lost.as_ref(), &config)?;
-    config.policies = split_brain::parse(source, &resource, &config.nodes)?;
+    let policies = split_brain::parse(source, &resource, &config.nodes)?;
+    config.policies = Policies { dual_primary, ..policies };
     Ok(config)
 }
 
@@ -167,18 +171,6 @@ fn prefer(
             Err(source.error(&lost.span, wrong))
         }
         (None, _) => Ok(None),
-    }
-}
-
-/// Says of what belongs to later versions that it does.
-fn check_available(source: Source<'_>, resource: &Section<'_>) -> Result<()> {
-    match resource.boolean("dual-primary")? {
-        Some(found) if found.value => Err(source.unavailable(
-            &found.span,
-            "`dual-primary = true`",
-            "expected false, one Primary at a time",
-        )),
-        _ => Ok(()),
     }
 }
 

@@ -25,7 +25,12 @@ fn parse(text: &str) -> Result<Config> {
 
 #[test]
 fn what_is_printed_parses_to_the_same() {
-    for extra in ["", "promote-at-start = true\npeer-timeout-ms = 2_000\ndual-primary = false\n"] {
+    for extra in [
+        "",
+        "promote-at-start = true\npeer-timeout-ms = 2_000\ndual-primary = false\n",
+        "dual-primary = true\n",
+        "dual-primary = true\nride-through-s = 0\n",
+    ] {
         let text = GOOD.replacen("\n\n", &format!("\n{extra}\n"), 1);
         let config = parse(&text).expect("valid");
         let printed = config.to_toml().expect("printable");

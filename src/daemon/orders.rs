@@ -9,6 +9,7 @@ use crate::ctl::proto::{Reply, Request};
 use crate::error::{Error, Kind};
 use crate::front::News;
 use crate::replica::event::{Command, CommandError, CommandId, Input, Tick};
+use crate::replica::snapshot::Suspended;
 use crate::sync::SyncSender;
 use crate::wire::message::{DiskState, Role};
 
@@ -196,9 +197,14 @@ impl Daemon {
 
     /// By a policy this Primary's data loses: it gives up the role if nobody has its device open.
     pub(super) fn step_down(&mut self) {
-        tracing::error!(
-            "by the policy for this case the data of this Primary loses: it steps down"
-        );
+        match self.replica.snapshot().suspended {
+            Suspended::Superseded => tracing::error!(
+                "the peer went on without this Primary, whose data is old now: requests fail, and it steps down"
+            ),
+            _ => tracing::error!(
+                "by the policy for this case the data of this Primary loses: it steps down"
+            ),
+        }
         if self.orders.held.is_none() && self.orders.waiting.is_none() {
             self.take_device_away(Request::Demote, None);
         }
@@ -213,7 +219,10 @@ impl Daemon {
             None => device::record(&self.options).users(),
         };
         if openers.is_empty() {
-            self.orders.wants_primary = false;
+            // Where both are to be Primary, one that stepped down by itself comes back when it has the data.
+            let by_itself = held.answer.is_none();
+            self.orders.wants_primary =
+                by_itself && self.options.primary && self.options.config.policies.dual_primary;
             if self.front.is_none() {
                 device::record(&self.options).remove_orphan();
             }
@@ -259,7 +268,8 @@ impl Daemon {
         let good =
             snapshot.disk == DiskState::UpToDate || snapshot.peer_disk == Some(DiskState::UpToDate);
         let alone = snapshot.superblock.peer_outdated && snapshot.peer_role.is_none();
-        let free = snapshot.peer_role == Some(Role::Secondary) || alone;
+        let beside = self.options.config.policies.dual_primary && snapshot.peer_role.is_some();
+        let free = snapshot.peer_role == Some(Role::Secondary) || alone || beside;
         if snapshot.role == Role::Primary {
             self.orders.wants_primary = false;
         } else if good && free {

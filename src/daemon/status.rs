@@ -42,7 +42,10 @@ pub(super) fn resource(s: &Snapshot, around: &Surroundings<'_>) -> Resource {
         suspended_no_data: s.suspended == Suspended::NoData,
         suspended_fencing: matches!(
             s.suspended,
-            Suspended::RideThrough | Suspended::Fencing | Suspended::NotAllowed
+            Suspended::RideThrough
+                | Suspended::Fencing
+                | Suspended::NotAllowed
+                | Suspended::Superseded
         ),
         write_ordering: "flush".to_owned(),
         devices: vec![device(s, around)],
@@ -248,6 +251,11 @@ fn suspended(s: &Snapshot, around: &Surroundings<'_>) -> Option<String> {
             config.ride_through_s
         )),
         Suspended::Fencing => Some(format!("{peer} was lost and is being fenced")),
+        Suspended::Superseded => Some(format!(
+            "requests fail: {peer} went on without this node, whose data is old; unmount, then `rblk demote {}`: it \
+             takes in the data of {peer} and can be promoted again",
+            config.name
+        )),
         Suspended::NotAllowed => Some(format!(
             "{peer} is lost, and on-peer-lost does not let this node go on without it: bring {peer} back; or, if it \
              is certain that {peer} is not Primary and will not be, run `rblk promote {name} --force`"

@@ -66,13 +66,17 @@ impl Replica {
             op: None,
             sent_zero: false,
             sent_fua: false,
+            local_fua: false,
             pinned: false,
+            repeat: false,
             orphan: false,
             arrived: self.now,
         });
         if write {
             if self.overlap.insert(at, span) {
                 self.unblocked(at);
+            } else if kind.is_peer_write() {
+                self.order_peer_write(at);
             }
         } else {
             self.requests.held.push_back(at);
@@ -83,7 +87,10 @@ impl Replica {
     /// Nothing earlier overlaps the request any more.
     pub(super) fn unblocked(&mut self, at: u32) {
         let request = *self.requests.get(at);
-        assert!(request.phase == Phase::Blocked, "a request is unblocked once");
+        if request.phase != Phase::Blocked {
+            self.turn_came_again(at);
+            return;
+        }
         if request.orphan {
             self.finish(at); // the peer's, and nobody waits for it any more
             return;
@@ -187,6 +194,10 @@ impl Replica {
             self.requests.log_queue.push_back(at);
             return;
         }
+        if request.kind.is_write() && self.overlap.is_blocked(at, request.span) {
+            self.requests.held.push_back(at);
+            return;
+        }
         let gate = match request.kind {
             Kind::FrontRead { .. } => self.read_gate(request.span),
             Kind::FrontWrite { .. } => self.write_gate(self.link.has_data_credit()),
@@ -244,17 +255,20 @@ impl Replica {
         Gate::Hold
     }
 
-    /// No disk that could answer will come back by itself; or the node is leaving and cannot wait for one.
+    /// No disk that could answer will come back by itself, or the peer went on without this node; or the node is
+    /// leaving and cannot wait.
     pub(super) fn is_hopeless(&self) -> bool {
         let no_data = !self.has_disk() || self.disk == DiskState::Inconsistent;
         let peer_gone = !self.link.is_up() && self.role_change.is_draining();
         let peer_empty = self.link.is_up() && !self.link.peer_can_read();
-        self.alone.data_lost() || (no_data && (peer_gone || peer_empty))
+        self.alone.data_lost()
+            || self.separation.is_superseded()
+            || (no_data && (peer_gone || peer_empty))
     }
 
     fn read_gate(&self, span: Span) -> Gate {
         let local = match self.disk {
-            DiskState::UpToDate => true,
+            DiskState::UpToDate => self.knows_newest(),
             // Cut off from its source, a target cannot know what was written there since.
             DiskState::Inconsistent => self.has_lease() && !self.dirty.any(span.blocks()),
             _ => false,
@@ -268,6 +282,7 @@ impl Replica {
                 false => Gate::Hold,
             };
         }
-        if self.is_hopeless() { Gate::Refuse } else { Gate::Hold }
+        let given_up = self.role_change.is_draining() && self.is_denied();
+        if self.is_hopeless() || given_up { Gate::Refuse } else { Gate::Hold }
     }
 }

@@ -270,6 +270,7 @@ impl Replica {
         });
         if self.link.is_up() {
             self.resync_stops();
+            self.refuse_promotion();
             self.send(Message::DiskFailed);
         } else if self.link.conn().is_some() {
             self.drop_link("the disk failed during the handshake");

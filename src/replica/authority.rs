@@ -15,6 +15,11 @@
 //! this is asked while the answer is known: the peer is there and has no disk, it stepped back in good order, it is on
 //! record as behind, or an operator chose this node. That an operator parted the two says nothing of the peer.
 //!
+//! Two Primaries that lose each other both freeze: writes wait for the answer as above, and reads as well, since the other
+//! may be the one that goes on. It is sure of that only when this node must have noticed, so it waits for twice the
+//! peer timeout at least. A node that learns that the other went on is *superseded*: nothing that it was asked since
+//! can be answered any more, and its requests fail, so that its clients let go and it can take in the other's data.
+//!
 //! A confirmed fence lasts until the nodes are up together again. An answer to a question of an earlier separation is
 //! recognised by its number and dropped.
 
@@ -22,7 +27,7 @@ use super::Replica;
 use crate::limits::FENCE_AGAIN_MS;
 use crate::replica::event::{Action, FenceId, Tick};
 use crate::replica::snapshot::Suspended;
-use crate::wire::message::DiskState;
+use crate::wire::message::{DiskState, Role};
 
 /// What a Primary that lost its peer may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,6 +61,8 @@ pub(super) struct Separation {
     /// An operator said that this node goes on.
     forced: bool,
     fence: Fence,
+    /// The peer went on without this node.
+    superseded: bool,
     /// Both disks were equal when the nodes lost each other, and this node has run since.
     lost_in_sync: bool,
     /// The number of the last question.
@@ -67,6 +74,16 @@ impl Separation {
     pub(super) fn ends(&mut self) {
         *self = Separation { asked: self.asked, ..Separation::default() };
     }
+
+    /// Clients of this node are gone.
+    pub(super) fn stepped_down(&mut self) {
+        self.superseded = false;
+    }
+
+    /// The peer went on without this node.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded
+    }
 }
 
 impl Replica {
@@ -75,15 +92,83 @@ impl Replica {
         if self.link.is_up() || self.sb.peer_outdated || self.separation.forced {
             return true;
         }
-        let since = *self.separation.since.get_or_insert(self.now);
+        let since = self.separation.since.unwrap_or_else(|| self.stalls_since());
+        self.separation.since = Some(since);
         if self.now.since(since) < self.settings.ride_through_ms * 1000 {
             return false;
         }
         match self.settings.on_peer_lost {
-            OnPeerLost::Continue => true,
+            OnPeerLost::Continue => !self.peer_may_read(),
             OnPeerLost::Suspend => false,
             OnPeerLost::Fence => self.is_fenced(),
         }
+    }
+
+    /// Since when the first client that waits for this has got no answer; while the peer was heard it was the peer's
+    /// turn to answer.
+    fn stalls_since(&self) -> Tick {
+        let arrived = self.awaiting_alone().map(|request| request.arrived).min();
+        arrived.map_or(self.now, |arrived| arrived.max(self.link.heard()).min(self.now))
+    }
+
+    /// Two Primaries have lost each other, and who goes on is not decided.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.settings.policies.dual_primary
+            && self.role == Role::Primary
+            && !self.link.is_up()
+            && self.link.has_lost_primary()
+            && !self.sb.peer_outdated
+    }
+
+    /// Another Primary may not have noticed yet that it lost this node: what is completed here without it, it might read
+    /// as it was before. It cannot if somebody has made sure that it is off; and an operator may know better.
+    pub(super) fn peer_may_read(&self) -> bool {
+        self.settings.policies.dual_primary
+            && self.role == Role::Primary
+            && !self.link.is_up()
+            && self.peer_may_serve()
+            && !self.link.peer_noticed()
+            && !self.separation.forced
+            && self.separation.fence != Fence::Confirmed
+    }
+
+    /// Another Primary writes to both disks, too.
+    pub(super) fn shares_volume(&self) -> bool {
+        self.settings.policies.dual_primary
+            && self.role == Role::Primary
+            && self.link.is_up()
+            && self.link.peer_role() == Role::Primary
+            && self.link.peer_has_disk()
+    }
+
+    /// Clients of another Primary live on this disk: its own is being resynced, or has failed. What it was read, too,
+    /// must outlive this node's power, so all that is completed here is stable first.
+    pub(super) fn is_sole_beside_primary(&self) -> bool {
+        self.settings.policies.dual_primary
+            && self.role == Role::Primary
+            && self.link.is_up()
+            && self.link.peer_role() == Role::Primary
+            && self.link.peer_disk() != DiskState::UpToDate
+    }
+
+    /// This node's disk, if it is UpToDate, has all that was ever completed at either node, as far as anybody can know
+    /// at this moment.
+    pub(super) fn knows_newest(&self) -> bool {
+        if self.link.is_up() {
+            !self.shares_volume() || self.has_lease()
+        } else {
+            !self.is_frozen()
+        }
+    }
+
+    /// The peer went on without this node: what waits here for it waits in vain.
+    pub(super) fn is_behind_as_primary(&mut self) {
+        if self.separation.forced {
+            return;
+        }
+        self.separation.superseded = true;
+        self.requests_are_denied();
+        self.flush_is_denied();
     }
 
     /// Asks again some time after a refusal: whoever refused may be able to help by then.
@@ -145,8 +230,9 @@ impl Replica {
 
     /// An operator takes the responsibility for a Primary whose requests are held.
     pub(super) fn go_on_by_force(&mut self) {
-        if self.suspension().is_some() {
+        if self.suspension().is_some() || self.separation.superseded {
             self.separation.forced = true;
+            self.separation.superseded = false;
             self.alone_if_awaited();
         }
     }
@@ -167,6 +253,7 @@ impl Replica {
             return Some(Suspended::RideThrough);
         }
         match (self.settings.on_peer_lost, self.separation.fence) {
+            (OnPeerLost::Continue, _) if self.peer_may_read() => Some(Suspended::RideThrough),
             (OnPeerLost::Continue, _) | (_, Fence::Confirmed) => None,
             (OnPeerLost::Fence, Fence::Asked) => Some(Suspended::Fencing),
             _ => Some(Suspended::NotAllowed),

@@ -32,7 +32,8 @@ impl Replica {
 
     /// This node answers reads from a disk that is good only together with the peer's.
     fn needs_lease(&self) -> bool {
-        self.link.is_up() && self.role == Role::Primary && self.disk == DiskState::Inconsistent
+        let target = self.role == Role::Primary && self.disk == DiskState::Inconsistent;
+        self.link.is_up() && (target || self.shares_volume())
     }
 
     /// The peer cannot have become Primary by itself yet, see `Link::may_serve_elsewhere`: it waits for twice the

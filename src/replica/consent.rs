@@ -83,7 +83,10 @@ impl Replica {
     /// True if this verdict would overwrite data that nobody was asked about.
     fn needs_consent(&self, found: Verdict) -> bool {
         let target = matches!(found, Verdict::Target { .. });
-        self.settings.ask_consent && target && self.sb.consistent && !self.consent.given
+        // A Primary beside a Primary gets what it has already, except for what is under way.
+        let serves = self.role == Role::Primary && self.settings.policies.dual_primary;
+        let ask = self.settings.ask_consent && target && self.sb.consistent && !serves;
+        ask && !self.consent.given
     }
 
     fn ask_consent(&mut self, discarded: Option<Discarded>) {

@@ -249,8 +249,10 @@ impl Replica {
             return;
         }
         let recorded = if self.has_disk() {
-            // Nothing differs: the peer, wherever it is, holds all of it on stable media.
-            self.dirty.count() == 0 || self.is_alone()
+            // Nothing differs: the peer, wherever it is, holds all of it on stable media. Of what another Primary has
+            // written nobody here knows.
+            let all_mine = !(self.settings.policies.dual_primary && self.link.has_lost_primary());
+            (self.dirty.count() == 0 && all_mine) || self.is_alone()
         } else {
             self.alone.peer_owns_data()
         };
@@ -335,6 +337,7 @@ impl Replica {
         } else if self.link.conn() == Some(conn) {
             self.link.flushing = false;
             self.answer_disk_failed();
+            self.answer_promotion();
         }
     }
 

@@ -7,7 +7,8 @@
 //!  #  | when                                                      | verdict
 //! ----+-----------------------------------------------------------+----------------------------------------
 //!  0  | the policies of the two differ                            | refuse: policies
-//!  1  | both Primary, and it is no split brain (21)               | refuse: two Primaries
+//!  1  | both Primary, it is no split brain (21), and they may not | refuse: two Primaries
+//!     | be or may not know of each other's writes                 |
 //!  2  | both discard their data                                   | refuse: nobody is left
 //!  3  | a side has no disk: Primary's data must be the peer's,    | one disk, else refuse
 //!     | with what a power cut may have taken from it              |
@@ -40,6 +41,11 @@
 //! Whatever the rule, a source must be consistent and not outdated, in rule 5 also sure of that: one that lost sight
 //! of a peer whose disk is now new cannot know whether that had gone on. And a Primary with good data is a target only
 //! where an operator has ordered that (`rr-conflict`). Rule 23 goes before the policies: it is the later order.
+//!
+//! Where both may be Primary, two that lost each other and neither went on alone have the same generation, and bits for
+//! what was under way. If neither daemon was started anew since, both disks have every write that was completed, so
+//! either may be the source, and whoever is the target loses nothing under its clients. One that is behind by ancestry
+//! must step down, whatever `rr-conflict` says: its clients would see their volume change.
 //!
 //! A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then neither
 //! equal generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal generations"
@@ -124,7 +130,9 @@ pub fn verdict(me: Side<'_>, peer: Side<'_>) -> Verdict {
     }
     let found = match compare(me, peer) {
         Verdict::Refuse(Refusal::SplitBrain) => by_policy(me, peer),
-        _ if both_primary(mine, theirs) => Verdict::Refuse(Refusal::TwoPrimaries),
+        _ if both_primary(mine, theirs) && !may_both(mine, theirs) => {
+            Verdict::Refuse(Refusal::TwoPrimaries)
+        }
         found => found,
     };
     match found {
@@ -146,6 +154,16 @@ pub fn is_discarded(me: Side<'_>, peer: Side<'_>) -> bool {
 
 fn both_primary(mine: &State, theirs: &State) -> bool {
     mine.role == Role::Primary && theirs.role == Role::Primary
+}
+
+/// Two Primaries of one generation must both have every write that was ever completed.
+fn may_both(mine: &State, theirs: &State) -> bool {
+    let one_disk = mine.disk <= DiskState::Failed || theirs.disk <= DiskState::Failed;
+    let one_line = mine.current == theirs.current;
+    // While the one was being resynced, nothing was completed that the other does not have on stable media.
+    let one_good = mine.disk == DiskState::Inconsistent || theirs.disk == DiskState::Inconsistent;
+    let both_have_all = mine.survivor && theirs.survivor;
+    mine.policies.dual_primary && (one_disk || !one_line || one_good || both_have_all)
 }
 
 /// Rules 2 to 23, as far as data alone decides.
@@ -332,11 +350,14 @@ fn direction_allowed(source: &State, target: &State, found: Verdict) -> Verdict 
     if !serves_good_data {
         return found;
     }
+    let step_down = Verdict::StepDown { me: matches!(found, Verdict::Target { .. }), void: false };
+    if target.policies.dual_primary {
+        let together = both_primary(source, target) && source.current == target.current;
+        return if together { found } else { step_down };
+    }
     match target.policies.rr_conflict {
         RrConflict::Violently => found,
-        RrConflict::CallPriLost => {
-            Verdict::StepDown { me: matches!(found, Verdict::Target { .. }), void: false }
-        }
+        RrConflict::CallPriLost => step_down,
         RrConflict::Disconnect | RrConflict::RetryConnect => {
             Verdict::Refuse(Refusal::PrimaryWouldBeTarget)
         }
@@ -403,12 +424,10 @@ mod tests {
             select(After1pri::ALL),
             select(After2pri::ALL),
             select(RrConflict::ALL),
+            any::<bool>(),
         );
-        choices.prop_map(|(after_0pri, after_1pri, after_2pri, rr_conflict)| Policies {
-            after_0pri,
-            after_1pri,
-            after_2pri,
-            rr_conflict,
+        choices.prop_map(|(after_0pri, after_1pri, after_2pri, rr_conflict, dual_primary)| {
+            Policies { dual_primary, after_0pri, after_1pri, after_2pri, rr_conflict }
         })
     }
 
@@ -444,8 +463,14 @@ mod tests {
                 }
                 Verdict::Target { .. } => {
                     let spared = a.role == Role::Secondary || a.disk == DiskState::Inconsistent;
-                    prop_assert!(spared || violently);
-                    prop_assert!(a.role == Role::Secondary || b.role == Role::Secondary);
+                    let together = a.policies.dual_primary
+                        && b.role == Role::Primary
+                        && a.current == b.current
+                        && a.survivor
+                        && b.survivor;
+                    prop_assert!(spared || together || (violently && !a.policies.dual_primary));
+                    let one = a.role == Role::Secondary || b.role == Role::Secondary;
+                    prop_assert!(one || a.policies.dual_primary);
                     prop_assert!(b.disk >= DiskState::Consistent);
                 }
                 Verdict::OneDisk if a.disk <= DiskState::Failed && a.role == Role::Primary => {

@@ -29,7 +29,7 @@ impl Replica {
         }
     }
 
-    fn start_local(&mut self, at: u32, request: Request) {
+    pub(super) fn start_local(&mut self, at: u32, request: Request) {
         let owner =
             if request.kind == Kind::CopyOut { Owner::CopyRead(at) } else { Owner::Local(at) };
         let op = self.begin_op(owner);
@@ -39,15 +39,17 @@ impl Replica {
             let covered = span.blocks().all(|block| self.activity.covers(block));
             assert!(covered && request.pinned, "a write is covered by the activity log");
         }
+        let sole = request.kind.is_front_write() && self.is_sole_beside_primary();
+        self.requests.get_mut(at).local_fua = sole || request.kind.is_fua();
         let what = match request.kind {
             Kind::FrontRead { buf, .. } => DiskOp::Read { span, buf },
             Kind::PeerRead { .. } => DiskOp::ReadPeer { span },
             Kind::CopyOut => DiskOp::ReadResync { span },
             Kind::FrontWrite { buf, fua, .. } | Kind::PeerWrite { buf, fua, .. } => {
-                DiskOp::Write { span, buf, fua }
+                DiskOp::Write { span, buf, fua: fua || sole }
             }
             Kind::FrontZero { kind, fua, .. } | Kind::PeerZero { kind, fua, .. } => {
-                DiskOp::Zero { span, kind, fua }
+                DiskOp::Zero { span, kind, fua: fua || sole }
             }
             Kind::CopyIn { buf: Some(buf), .. } => DiskOp::Write { span, buf, fua: false },
             Kind::CopyIn { buf: None, .. } => {
@@ -86,6 +88,7 @@ impl Replica {
             Some(Owner::Local(at)) => {
                 let leg = if ok { Leg::Done } else { Leg::Failed };
                 self.requests.get_mut(at).local = leg;
+                self.order_after_disk(at);
                 if !ok {
                     self.local_request_failed(at);
                 }

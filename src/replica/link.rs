@@ -61,12 +61,16 @@ pub(super) struct Link {
     pub(super) flushing: bool,
     /// Another such flush is wanted when the one that is under way has ended: it may have begun too early.
     pub(super) flush_again: bool,
+    /// The peer asked to become Primary, and is answered after that flush.
+    pub(super) owes_answer: bool,
     pub(super) exchange: Exchange,
     peer_role: Role,
     peer_disk: DiskState,
     has_all: bool,
     /// The peer was Primary when it was lost, and when that was.
     lost_primary: Option<Tick>,
+    /// The peer greets this node, and cannot be up by itself: it was not told that this node is ready.
+    peer_noticed: bool,
     /// When the newest of what the peer has answered was sent: then at the latest it still had this connection.
     echoed: Tick,
     /// Pings sent and answered; answers keep the order.
@@ -102,11 +106,13 @@ impl Link {
             got_ready: false,
             flushing: false,
             flush_again: false,
+            owes_answer: false,
             exchange: Exchange::default(),
             peer_role: Role::Secondary,
             peer_disk: DiskState::Diskless,
             has_all: false,
             lost_primary: None,
+            peer_noticed: false,
             echoed: Tick(0),
             pings: 0,
             pongs: 0,
@@ -166,6 +172,21 @@ impl Link {
     pub(super) fn may_serve_elsewhere(&self, now: Tick, timeout_ms: u64) -> bool {
         self.peer_is_primary()
             || self.lost_primary.is_some_and(|lost| now < lost.plus_ms(2 * timeout_ms))
+    }
+
+    /// The peer was Primary when it was lost, and has not been met since.
+    pub(super) fn has_lost_primary(&self) -> bool {
+        self.lost_primary.is_some()
+    }
+
+    /// The peer knows that it had lost this node.
+    pub(super) fn peer_noticed(&self) -> bool {
+        self.peer_noticed
+    }
+
+    /// When the peer was last heard.
+    pub(super) fn heard(&self) -> Tick {
+        self.heard
     }
 
     /// This node has just started: a peer that was Primary then, on this node's data, may not have noticed.
@@ -333,9 +354,10 @@ impl Link {
     fn begin(&mut self, conn: ConnId, now: Tick) {
         let has_all = self.has_all;
         let (last_refusal, lost_primary) = (self.last_refusal, self.lost_primary);
-        let met = self.met;
+        let (met, peer_noticed) = (self.met, self.peer_noticed);
         *self = Link::new();
         self.met = met;
+        self.peer_noticed = peer_noticed;
         self.lost_primary = lost_primary;
         self.conn = Some(conn);
         self.newest = Some(conn);
@@ -355,6 +377,7 @@ impl Link {
         self.said = None;
         self.verdict = None;
         self.flush_again = false;
+        self.owes_answer = false;
         self.peer_disk = DiskState::Diskless;
         self.peer_role = Role::Secondary;
         self.out = Credits::default();
@@ -460,6 +483,8 @@ impl Replica {
             return;
         }
         self.link.peer_hello = Some(*hello);
+        self.link.peer_noticed = true;
+        self.alone_if_awaited();
         self.link.phase = Phase::State;
     }
 
@@ -639,6 +664,7 @@ impl Replica {
     }
 
     fn say_ready(&mut self, after: MetaSeq) {
+        self.link.peer_noticed = false;
         self.send_with(Message::Ready, Payload::None, after);
         self.link.phase = Phase::Ready;
     }

@@ -48,9 +48,20 @@ impl Replica {
         self.requests.iter().any(|(_, request)| request.orphan) || self.ops.oldest(of_old).is_some()
     }
 
-    /// True if a write is done here and waits for the record that this node is alone.
+    /// True if a write is done here, or a read is held, until it is on record that this node is alone.
     pub(super) fn awaits_alone(&self) -> bool {
-        self.requests.iter().any(|(_, request)| request.phase == Phase::AwaitsAlone)
+        self.awaiting_alone().next().is_some()
+    }
+
+    /// Those requests.
+    pub(super) fn awaiting_alone(&self) -> impl Iterator<Item = &Request> + '_ {
+        let frozen = self.is_frozen();
+        let awaits = move |request: &&Request| {
+            let held_read =
+                request.phase == Phase::Held && matches!(request.kind, Kind::FrontRead { .. });
+            request.phase == Phase::AwaitsAlone || (frozen && held_read)
+        };
+        self.requests.iter().map(|(_, request)| request).filter(awaits)
     }
 
     /// The peer is up: what waited for the record goes to both nodes instead.
@@ -83,6 +94,7 @@ impl Replica {
                 Phase::Running if request.local == Leg::Busy => {
                     let entry = self.requests.get_mut(at);
                     entry.local = Leg::Failed;
+                    entry.repeat = false;
                     entry.op = None; // the disk may still read into its buffer: released when that ends
                     self.settle(at);
                 }

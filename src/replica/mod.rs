@@ -39,6 +39,7 @@ mod legs;
 mod link;
 mod losses;
 mod ops;
+mod order;
 mod orders;
 mod overlap;
 mod peer_side;

@@ -2,7 +2,7 @@
 //!
 //! | order | refused while | what it does |
 //! |---|---|---|
-//! | disconnect | clients of either node work on the other's disk alone | says goodbye, then stands alone |
+//! | disconnect | both are Primary, or clients of one work on the other's disk alone | says goodbye, then stands alone |
 //! | connect | leaving | looks for the peer again |
 //! | ... discard | Primary, or connected | and the next verdict may void this node's changes (`generation.rs`) |
 //! | invalidate | Primary, resync, the peer is met, has no good data or is behind | forgets what the data is |
@@ -96,14 +96,20 @@ impl Replica {
     /// By a policy this Primary's data loses; `void`: its changes do, and not only its role.
     pub(super) fn must_step_down(&mut self, void: bool) {
         self.orders.discard_later = void;
+        if !void {
+            self.is_behind_as_primary();
+        }
         self.notify(Notice::MustStepDown);
     }
 
     /// Somebody's clients would be left without data.
     fn cannot_part(&self) -> Option<CommandError> {
         let good = self.disk == DiskState::UpToDate;
+        let both = self.role == Role::Primary && self.link.peer_role() == Role::Primary;
         if !self.link.is_up() {
             None
+        } else if both {
+            Some(CommandError::PeerIsPrimary) // they would freeze, and then part
         } else if self.role == Role::Primary && !good {
             Some(CommandError::NeedsPeer)
         } else if self.link.peer_role() == Role::Primary && !self.link.peer_can_read() {
@@ -192,8 +198,11 @@ impl Replica {
         } else if self.resync.is_active() {
             Some(CommandError::Resyncing)
         } else if !self.link.is_up() {
-            let alone = self.role == Role::Primary || self.sb.peer_outdated;
-            (!alone).then_some(CommandError::NotConnected)
+            let alone = self.role == Role::Primary && !self.is_frozen() || self.sb.peer_outdated;
+            match alone {
+                false => Some(CommandError::NotConnected),
+                true => self.peer_may_read().then_some(CommandError::PeerMayServe),
+            }
         } else if self.link.peer_role() == Role::Primary {
             Some(CommandError::PeerIsPrimary)
         } else {

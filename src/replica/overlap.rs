@@ -4,6 +4,9 @@
 //! with no bit set. So every write, of whatever origin, enters here first, in the order of its arrival; it may
 //! start when nothing that came before overlaps it. Resync jobs enter as well: between the read at the source
 //! and the answer of the target no client may write there.
+//!
+//! With two Primaries one node says which write comes first (`order.rs`). At the other, a write that came later may have
+//! to go ahead: it *overtakes*, and the earlier waits for it.
 
 use crate::span::Span;
 
@@ -24,11 +27,14 @@ pub(super) struct Overlap {
     /// Sectors of the longest span that entered since the index was last empty: how far to the left of a span an
     /// overlapping entry may begin.
     longest: u64,
+    /// Exceptions from the order of arrival: the first has overtaken the second. Few, and mostly none.
+    overtaken: Vec<(u32, u32)>,
 }
 
 impl Overlap {
     pub(super) fn with_capacity(entries: usize) -> Overlap {
-        Overlap { entries: Vec::with_capacity(entries), next_order: 0, longest: 0 }
+        let overtaken = Vec::new();
+        Overlap { entries: Vec::with_capacity(entries), next_order: 0, longest: 0, overtaken }
     }
 
     /// Enters `owner`. True if it may start at once.
@@ -53,8 +59,10 @@ impl Overlap {
         let gone = self.entries.remove(at);
         let first_woken = woken.len();
         for at in self.range(span) {
+            let waits =
+                self.entries[at].span.overlaps(span) && self.goes_ahead(gone, self.entries[at]);
             let entry = &mut self.entries[at];
-            if entry.order > gone.order && entry.span.overlaps(span) {
+            if waits {
                 assert!(entry.blockers > 0, "blockers of a waiting request are counted");
                 entry.blockers -= 1;
                 if entry.blockers == 0 {
@@ -65,9 +73,60 @@ impl Overlap {
         let order =
             |owner: &u32| self.entries.iter().find(|e| e.owner == *owner).map_or(0, |e| e.order);
         woken[first_woken..].sort_by_key(order);
+        self.overtaken.retain(|(first, second)| *first != owner && *second != owner);
         if self.entries.is_empty() {
             self.longest = 0;
         }
+    }
+
+    /// True if `one` goes before `other`; they overlap.
+    fn goes_ahead(&self, one: Entry, other: Entry) -> bool {
+        if self.overtaken.is_empty() {
+            return one.order < other.order;
+        }
+        if one.order < other.order {
+            !self.overtaken.contains(&(other.owner, one.owner))
+        } else {
+            self.overtaken.contains(&(one.owner, other.owner))
+        }
+    }
+
+    /// `later` goes ahead of `earlier`, which it overlaps and which waits for it from now on. True if nothing else is
+    /// ahead of `later`.
+    pub(super) fn overtake(&mut self, later: u32, earlier: u32) -> bool {
+        let at = |owner| self.entries.iter().position(|entry| entry.owner == owner);
+        let (Some(late), Some(early)) = (at(later), at(earlier)) else {
+            unreachable!("both are in the index");
+        };
+        let (behind, ahead) = (self.entries[late], self.entries[early]);
+        assert!(behind.span.overlaps(ahead.span), "who does not overlap waits for nobody");
+        assert!(self.goes_ahead(ahead, behind), "nobody is overtaken twice");
+        self.overtaken.push((later, earlier));
+        self.entries[early].blockers += 1;
+        self.entries[late].blockers -= 1;
+        self.entries[late].blockers == 0
+    }
+
+    /// True if something has overtaken `owner`, whose span is `span`, and that had its turn before.
+    pub(super) fn is_blocked(&self, owner: u32, span: Span) -> bool {
+        !self.overtaken.is_empty()
+            && self.range(span).any(|at| {
+                let entry = self.entries[at];
+                entry.owner == owner && entry.blockers > 0
+            })
+    }
+
+    /// The owners of entries that overlap `span` and wait for `owner`, whose span that is; or that it waits for.
+    pub(super) fn neighbours(&self, owner: u32, span: Span, behind: bool) -> Vec<u32> {
+        let Some(own) = self.entries.iter().find(|entry| entry.owner == owner) else {
+            return Vec::new();
+        };
+        let wanted = |entry: &Entry| {
+            let overlaps = entry.owner != owner && entry.span.overlaps(span);
+            overlaps && self.goes_ahead(*own, *entry) == behind
+        };
+        let found = self.range(span).map(|at| self.entries[at]).filter(wanted);
+        found.map(|entry| entry.owner).collect()
     }
 
     /// The owners of entries that overlap `span`.

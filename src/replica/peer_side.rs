@@ -64,7 +64,8 @@ impl Replica {
     }
 
     fn on_peer_request(&mut self, conn: ConnId, message: Message, buf: Option<Buf>) {
-        let serves = self.link.peer_role() == Role::Primary && self.role == Role::Secondary;
+        let serves = self.link.peer_role() == Role::Primary
+            && (self.role == Role::Secondary || self.settings.policies.dual_primary);
         match (message, buf) {
             (Message::Write { id, span, fua }, Some(buf)) if serves && self.fits(span) => {
                 self.counters.received_bytes += span.bytes();
@@ -101,7 +102,8 @@ impl Replica {
             Message::PromoteAsk => self.on_promote_ask(),
             Message::PromoteAnswer { granted } => self.on_promote_answer(granted),
             Message::RoleIs { role } => {
-                if role == Role::Primary && self.role == Role::Primary {
+                let both = role == Role::Primary && self.role == Role::Primary;
+                if both && !self.settings.policies.dual_primary {
                     self.broken("it became Primary beside a Primary");
                     return;
                 }

@@ -100,8 +100,12 @@ pub(super) struct Request {
     pub(super) sent_zero: bool,
     /// What the peer says is done is on stable media there.
     pub(super) sent_fua: bool,
+    /// The same of the local disk.
+    pub(super) local_fua: bool,
     /// It holds pins of the activity log.
     pub(super) pinned: bool,
+    /// The local leg is to be run again, once what has overtaken it has run; it counts as busy until then.
+    pub(super) repeat: bool,
     /// The connection it came on or was sent on is gone.
     pub(super) orphan: bool,
     pub(super) arrived: Tick,

@@ -183,7 +183,7 @@ impl Replica {
 
     /// The peer worked as Primary on our data, having none of its own, when it was lost: until it must have noticed, it
     /// may still answer reads. A node that has just started cannot know whether it did.
-    fn peer_may_serve(&self) -> bool {
+    pub(super) fn peer_may_serve(&self) -> bool {
         self.link.may_serve_elsewhere(self.now, self.settings.peer_timeout_ms)
     }
 
@@ -243,12 +243,32 @@ impl Replica {
     pub(super) fn on_promote_ask(&mut self) {
         let mine_first = self.role_change.stage == Stage::Asking && self.sb.node < self.peer_node;
         let rising = self.role_change.is_rising();
-        let granted = self.role == Role::Secondary && !rising && !mine_first;
+        let alone = self.role == Role::Secondary && !rising && !mine_first;
+        let granted = alone || self.settings.policies.dual_primary;
         if granted {
             self.link.set_peer_role(Role::Primary);
             self.notify(Notice::State);
         }
-        self.send(Message::PromoteAnswer { granted });
+        if granted && self.is_sole_beside_primary() {
+            self.link.owes_answer = true;
+            self.link.flushing = self.flush_as_sole();
+        } else {
+            self.send(Message::PromoteAnswer { granted });
+        }
+    }
+
+    /// The flush that the answer waits for will not end well.
+    pub(super) fn refuse_promotion(&mut self) {
+        if std::mem::take(&mut self.link.owes_answer) {
+            self.send(Message::PromoteAnswer { granted: false });
+        }
+    }
+
+    /// What clients of this node were told is done is stable: the peer's may come to rely on it.
+    pub(super) fn answer_promotion(&mut self) {
+        if std::mem::take(&mut self.link.owes_answer) && self.link.is_up() {
+            self.send(Message::PromoteAnswer { granted: true });
+        }
     }
 
     pub(super) fn on_promote_answer(&mut self, granted: bool) {
@@ -336,9 +356,15 @@ impl Replica {
         }
     }
 
-    /// Nothing is in flight and all is stable: an empty log says so.
+    /// Nothing is in flight and all is stable: an empty log says so. A Primary without a disk may write through this one
+    /// meanwhile.
     fn sink(&mut self) {
         self.activity.clear();
+        let served = self.settings.policies.dual_primary && !self.link.peer_has_disk();
+        assert!(
+            self.activity.active() == 0 || served,
+            "a node that steps down has nothing in flight"
+        );
         self.meta.push(Step::Pages { stale: true });
         self.meta.push(Step::Log);
         self.sb.primary = false;
@@ -346,7 +372,11 @@ impl Replica {
     }
 
     fn sunk(&mut self) {
+        if self.is_frozen() && self.disk == DiskState::UpToDate {
+            self.disk = DiskState::Consistent; // the other Primary may have gone on
+        }
         self.role = Role::Secondary;
+        self.separation.stepped_down();
         self.orders.stepped_down();
         if self.link.is_greeting() {
             self.drop_link("this node became Secondary during the greeting");

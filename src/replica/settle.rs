@@ -39,8 +39,11 @@ impl Replica {
     }
 
     fn settle_read(&mut self, at: u32, id: FrontId, request: Request) {
-        let outlived = request.local == Leg::Done && self.disk == DiskState::Inconsistent;
-        if outlived && !self.has_lease() {
+        let outlived = match self.disk {
+            DiskState::Inconsistent => !self.has_lease(),
+            _ => !self.knows_newest(),
+        };
+        if request.local == Leg::Done && outlived {
             self.retry(at); // what it read may have been old by the time it was read
         } else if request.local == Leg::Done || request.peer == Leg::Done {
             self.complete(id, FrontResult::Done);
@@ -65,6 +68,8 @@ impl Replica {
                     self.retry(at);
                 }
             }
+            // Begun before clients of the other node came to rely on this disk alone.
+            (Leg::Done, _) if self.is_sole_beside_primary() && !request.local_fua => self.retry(at),
             (Leg::Done, Leg::Done) if self.link.is_up() && self.link.peer_has_disk() => {
                 self.watermark.data_was_written();
                 if !request.kind.is_fua() && request.pinned {
@@ -109,7 +114,7 @@ impl Replica {
 
     /// Completes what waited for the record that this node is alone.
     pub(super) fn settle_alone(&mut self) {
-        if !self.is_alone() {
+        if !self.is_alone() || self.peer_may_read() {
             return;
         }
         for at in self.requests.places() {

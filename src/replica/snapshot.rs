@@ -61,6 +61,8 @@ pub enum Suspended {
     Fencing,
     /// The peer is lost, and this node may not go on without it.
     NotAllowed,
+    /// The peer went on without this node: requests fail.
+    Superseded,
 }
 
 /// A node at one moment.
@@ -213,6 +215,8 @@ impl Replica {
     fn suspended(&self) -> Suspended {
         if self.role == Role::Secondary || self.link.is_up() {
             Suspended::No
+        } else if self.separation.is_superseded() {
+            Suspended::Superseded
         } else if self.disk != DiskState::UpToDate {
             Suspended::NoData
         } else if let Some(why) = self.suspension() {

@@ -87,9 +87,11 @@ choices! {
     }
 }
 
-/// All of them.
+/// What both nodes must have been ordered alike, or each would decide for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policies {
+    /// Both may be Primary at once.
+    pub dual_primary: bool,
     /// Nobody is Primary.
     pub after_0pri: After0pri,
     /// One is.
@@ -104,6 +106,7 @@ impl Default for Policies {
     /// Nothing is lost without an operator.
     fn default() -> Policies {
         Policies {
+            dual_primary: false,
             after_0pri: After0pri::Disconnect,
             after_1pri: After1pri::Disconnect,
             after_2pri: After2pri::Disconnect,

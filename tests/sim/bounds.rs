@@ -81,7 +81,8 @@ impl World {
     /// How long a client of an able node waits at most, in microseconds.
     fn patience(&self) -> u64 {
         let disk = OPERATIONS * (self.plan.depth as u64 + 4);
-        PEER_TIMEOUTS * self.plan.peer_timeout_ms * 1_000
+        let timeouts = PEER_TIMEOUTS + if self.plan.dual { 2 } else { 0 };
+        timeouts * self.plan.peer_timeout_ms * 1_000
             + disk * (2 * self.plan.disk_typical)
             + 12 * self.plan.disk_worst.max(50_000)
     }

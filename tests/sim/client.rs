@@ -8,6 +8,7 @@ use crate::rng::Rng;
 use crate::world::{Event, World};
 use rblk::limits::{BLOCK_SECTORS, EXTENT_SECTORS, ZERO_BYTES_MAX};
 use rblk::replica::event::{Buf, FrontId, FrontOp, FrontResult};
+use rblk::replica::snapshot::{Connection, Suspended};
 use rblk::span::Span;
 use rblk::wire::message::ZeroKind;
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub(crate) struct Client {
     /// lost.
     scribbles: BTreeMap<u32, (usize, Buf)>,
     next_scribble: u32,
+    /// Writes of dead nodes that may be on their way to the other Primary still, with the connection that they took.
+    limbo: Vec<(usize, Option<u64>, Span, u32)>,
 }
 
 /// Requests from this one on are scribbles.
@@ -67,6 +70,7 @@ impl Client {
             strays: BTreeMap::new(),
             scribbles: BTreeMap::new(),
             next_scribble: FIRST_SCRIBBLE,
+            limbo: Vec::new(),
         }
     }
 
@@ -357,7 +361,9 @@ impl World {
         if !ok {
             self.sums.count("client errors");
             // A node that is demoted while it is cut off from the only good data fails its requests.
-            let lawful = self.disk_failed || self.client.closed_at == Some(node);
+            let state = self.nodes[node].snapshot();
+            let superseded = state.is_some_and(|state| state.suspended == Suspended::Superseded);
+            let lawful = self.disk_failed || self.client.closed_at == Some(node) || superseded;
             assert!(lawful, "oracle client: an error without a disk's error");
         }
         // A node acts as Primary only while a restart would know that it did.
@@ -390,6 +396,20 @@ impl World {
         }
     }
 
+    /// A new connection begins only when all of the last one is done.
+    pub(crate) fn settle_limbo(&mut self) {
+        for (dead, open, span, write) in std::mem::take(&mut self.client.limbo) {
+            let other = &self.nodes[1 - dead];
+            let over = !other.is_running()
+                || (other.seen.1 == Connection::Connected && other.open != open);
+            if over {
+                self.register.undecided(span, write, false, self.step);
+            } else {
+                self.client.limbo.push((dead, open, span, write));
+            }
+        }
+    }
+
     /// The node dies: nobody will hear what became of its clients' requests.
     pub(crate) fn client_lost(&mut self, node: usize) {
         let step = self.step;
@@ -407,7 +427,11 @@ impl World {
                 continue;
             }
             if let FrontOp::Write { span, .. } | FrontOp::Zero { span, .. } = pending.op {
-                self.register.undecided(span, pending.write, false, self.step);
+                if self.plan.dual {
+                    self.client.limbo.push((node, self.nodes[node].open, span, pending.write));
+                } else {
+                    self.register.undecided(span, pending.write, false, self.step);
+                }
             }
             self.client.pending[slot] = None;
         }

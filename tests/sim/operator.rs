@@ -17,6 +17,9 @@ struct Asked {
     command: Command,
 }
 
+/// A story's own command, whose answer nobody waits for.
+pub(crate) const OF_A_STORY: CommandId = CommandId(0);
+
 /// The manager's memory.
 pub(crate) struct Operator {
     rng: Rng,
@@ -71,6 +74,7 @@ impl World {
         let pause = self.operator.rng.between(50_000, 400_000);
         self.after(pause, Event::Operator);
         self.forget_fragile();
+        self.settle_limbo();
         for node in [0, 1] {
             self.replace_disk(node);
             let mut rng = self.operator.rng.clone();
@@ -94,7 +98,7 @@ impl World {
             self.command(node, Command::Demote);
         } else if let Some(victim) = self.oracle.victim.filter(|victim| self.is_primary(*victim)) {
             self.folly(victim);
-        } else if self.is_primary(0) && self.is_primary(1) {
+        } else if !self.plan.dual && self.is_primary(0) && self.is_primary(1) {
             let stale = if self.serves(0) { 1 } else { 0 };
             self.command(stale, Command::Demote);
         } else if self.now < self.operator.folly_until && self.split() {
@@ -105,8 +109,20 @@ impl World {
         } else if self.connect_again() {
         } else if self.plan.nonsense && !self.healing && self.operator.rng.chance(15) {
             self.nonsense();
-        } else if self.primary().is_none() && self.now >= self.operator.stepped_down_until {
+        } else if self.now < self.operator.stepped_down_until {
+        } else if self.primary().is_none() {
             self.want_primary();
+        } else if self.plan.dual {
+            self.want_two_primaries();
+        }
+    }
+
+    /// One is Primary: the other is to be, too.
+    fn want_two_primaries(&mut self) {
+        let node = self.operator.rng.below(2) as usize;
+        let good = self.nodes[node].is_running() && !self.oracle.is_void(node);
+        if good && !self.is_primary(node) {
+            self.command(node, Command::Promote { force: false });
         }
     }
 
@@ -287,6 +303,9 @@ impl World {
 
     /// A core answers the operator.
     pub(crate) fn replied(&mut self, node: usize, id: CommandId, result: Result<(), CommandError>) {
+        if id == OF_A_STORY {
+            return;
+        }
         let asked = self.operator.asked.take().expect("oracle operator: answered once");
         assert!(asked.id == id && asked.node == node, "oracle operator: another answer");
         self.operator.last_reply = Some(result);
@@ -447,7 +466,9 @@ impl World {
 
     /// Both nodes run, are connected and equal, and nothing is going on.
     fn is_at_rest(&self) -> bool {
-        let primary = self.primary().is_some() || self.operator.idle;
+        let wanted = if self.plan.dual { 2 } else { 1 };
+        let primaries = [0, 1].into_iter().filter(|node| self.is_primary(*node)).count();
+        let primary = primaries >= wanted || self.operator.idle;
         primary
             && self.nodes.iter().all(|node| {
                 let Some(state) = node.snapshot() else { return false };

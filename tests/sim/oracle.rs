@@ -5,7 +5,7 @@
 //! | tracked | every step: where the disks differ, a node knows it (its memory; the metadata on disk if it is dead): |
 //! |  | the block is marked, or the disk has no generation and is copied whole, whatever is marked |
 //! | stable | every step: where they may differ after a power cut of both now, the metadata on a disk knows it |
-//! | primaries | every step: at most one that has the newest data or reaches it |
+//! | primaries | every step: at most one that has the newest data or reaches it, unless both may be Primary |
 //! | vouched | each completion: both disks have it, or a record of the divergence is on disk |
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | target | each block of a resync: the record of its target says Inconsistent |
@@ -139,7 +139,8 @@ impl World {
     /// After every event.
     pub(crate) fn check_step(&mut self) {
         let serves = [0, 1].map(|node| self.serves(node) && self.oracle.victim != Some(node));
-        assert!(serves != [true, true] || self.oracle.split, "oracle primaries: both are Primary");
+        let lawful = self.oracle.split || self.plan.dual;
+        assert!(serves != [true, true] || lawful, "oracle primaries: both are Primary");
         let mut changed = Vec::new();
         for node in [0, 1] {
             for block in std::mem::take(&mut self.nodes[node].disk.changed) {
@@ -237,11 +238,15 @@ impl World {
         fua: bool,
         since: u64,
     ) {
+        // A write of another Primary may have come in between.
+        let beside =
+            |at: usize, found: u32| self.plan.dual && self.register.is_concurrent(at, found, since);
         let has = |node: &Node| {
             let content = if fua { &node.disk.stable } else { &node.disk.current };
-            self.geometry
-                .pieces(span)
-                .all(|piece| content[piece.dense].iter().all(|found| *found == value))
+            self.geometry.pieces(span).all(|piece| {
+                let mut sectors = piece.dense.clone().zip(&content[piece.dense]);
+                sectors.all(|(at, found)| *found == value || beside(at, *found))
+            })
         };
         let mut has = [has(&self.nodes[0]), has(&self.nodes[1])];
         // A disk that accepted it may have lost it to a power cut before the other's answer.
@@ -438,7 +443,11 @@ impl World {
         if self.oracle.void[1 - node] {
             return Truth::Gone;
         }
-        if self.is_primary(other.id) && !self.is_primary(node) {
+        let together = lost.seen.1 == Connection::Connected
+            && other.seen.1 == Connection::Connected
+            && lost.open == other.open;
+        let serves_too = self.plan.dual && (together || !lost.recorded_alone());
+        if self.is_primary(other.id) && (!self.is_primary(node) || serves_too) {
             // Its clients live on: with its own disk, or with what was stable here before they were answered.
             return Truth::AtPeer;
         }

@@ -5,7 +5,7 @@
 //! clients' requests, what survives a power cut) comes from the seed that goes with it.
 
 use crate::authority::WhenLost;
-use crate::fate::{Groups, Strike};
+use crate::fate::{Fault, Groups, Strike};
 use crate::rng::Rng;
 use rblk::limits::EXTENT_BLOCKS;
 use rblk::wire::policy::Policies;
@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) nonsense: bool,
     /// The operator forces a promotion where that loses nothing.
     pub(crate) force: bool,
+    /// Both nodes are to be Primary.
+    pub(crate) dual: bool,
     /// What both nodes do after a split brain: one digit for each of the four policies, see `policies.rs`.
     pub(crate) policies: [usize; 4],
     /// The nodes ask before a resync overwrites consistent data. Mostly the answer is yes.
@@ -86,6 +88,7 @@ impl Default for Plan {
             repair: 0,
             nonsense: false,
             force: false,
+            dual: false,
             policies: crate::policies::DEFAULT,
             consent: false,
             salvage: false,
@@ -100,7 +103,19 @@ impl Default for Plan {
 impl Plan {
     /// What both nodes have ordered for the case of a split brain.
     pub(crate) fn policies(&self) -> Policies {
-        crate::policies::of(self.policies)
+        Policies { dual_primary: self.dual, ..crate::policies::of(self.policies) }
+    }
+
+    /// Both nodes are to be Primary. An operator's split brain has one Primary by its lights, and both that go on each by
+    /// itself is a split brain by order: stories tell of those.
+    fn two_primaries(&mut self, rng: &mut Rng) {
+        self.dual = true;
+        self.windows = rng.pick(&[1, 1, 3, 64]);
+        self.ride_through_ms = rng.pick(&[0, 1_000, 15_000]);
+        if self.on_peer_lost == WhenLost::Continue {
+            self.on_peer_lost = WhenLost::Prefer(rng.below(2) as usize);
+        }
+        self.strikes.retain(|strike| !matches!(strike.fault, Fault::Split { .. }));
     }
 
     /// The plan of a random run.
@@ -132,6 +147,7 @@ impl Plan {
             repair: rng.pick(&[1, 5, 20]),
             nonsense: rng.chance(30),
             force: rng.chance(30),
+            dual: false,
             policies: crate::policies::DEFAULT,
             consent: false,
             salvage: false,
@@ -149,6 +165,9 @@ impl Plan {
         plan.consent = rng.chance(20); // last: other seeds stay what they were
         plan.policies = crate::policies::random(rng);
         plan.salvage = rng.chance(40);
+        if rng.chance(25) {
+            plan.two_primaries(rng);
+        }
         plan
     }
 }

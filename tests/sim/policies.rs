@@ -24,6 +24,7 @@ const SAID: usize = 3;
 /// The policies with these numbers.
 pub(crate) fn of(numbers: [usize; 4]) -> Policies {
     Policies {
+        dual_primary: false,
         after_0pri: After0pri::ALL[numbers[0]],
         after_1pri: After1pri::ALL[numbers[1]],
         after_2pri: After2pri::ALL[numbers[2]],

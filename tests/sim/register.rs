@@ -182,6 +182,11 @@ impl Register {
         }
     }
 
+    /// True if `value` comes of a write that was not done when the one that was invoked at `since` was.
+    pub(crate) fn is_concurrent(&self, at: usize, value: u32, since: u64) -> bool {
+        self.sectors[at].iter().any(|entry| entry.value == value && entry.done >= since)
+    }
+
     /// True if `value` may be in the sector now.
     pub(crate) fn admits(&self, at: usize, value: u32) -> bool {
         self.sectors[at].iter().any(|entry| entry.value == value && entry.gone == NEVER)

@@ -116,13 +116,13 @@ def state(flags=0b00001, disk=6, role=1, policies=(1, 1, 1, 2), zero=0, dirty=9,
     )
 
 
-def state_text(base="None", flags=("false",) * 5, dirty=9, marks=(3, 4),
+def state_text(base="None", flags=("false",) * 6, dirty=9, marks=(3, 4),
                policies=("Disconnect", "Disconnect", "Disconnect", "RetryConnect")):
     return (
         f"State(State {{ current: Some(AAAAAAAA), base: {base}, history: [BBBBBBBB, CCCCCCCC], disk: UpToDate, "
         f"role: Primary, dirty_blocks: {dirty}, crashed: {flags[0]}, survivor: {flags[1]}, "
         f"peer_outdated: {flags[2]}, discard_my_data: {flags[3]}, parted_primary: {flags[4]}, "
-        f"policies: Policies {{ after_0pri: {policies[0]}, after_1pri: {policies[1]}, after_2pri: {policies[2]}, "
+        f"policies: Policies {{ dual_primary: {flags[5]}, after_0pri: {policies[0]}, after_1pri: {policies[1]}, after_2pri: {policies[2]}, "
         f"rr_conflict: {policies[3]} }}, "
         f"mark: {marks[0]}, peer_mark: {marks[1]} }})"
     )
@@ -135,9 +135,9 @@ def good_frames(out):
     out.section("What each message looks like")
     out.add("hello", frame("Hello", protocol=(1, 1), extension=hello()), hello_text((1, 1)))
     out.add("state", frame("State", extension=state()), state_text())
-    everything = state(flags=0b1111111, policies=(7, 5, 3, 4), base=C, dirty=U64, marks=(2**62, 2**62))
+    everything = state(flags=0xFF, policies=(7, 5, 3, 4), base=C, dirty=U64, marks=(2**62, 2**62))
     out.add("state, all flags", frame("State", extension=everything),
-            state_text("Some(CCCCCCCC)", ("true",) * 5, U64, (2**62, 2**62),
+            state_text("Some(CCCCCCCC)", ("true",) * 6, U64, (2**62, 2**62),
                        ("DiscardSecondNode", "CallPriLostAfterSb", "CallPriLostAfterSb", "CallPriLost")))
     out.add("refuse", frame("Refuse", code=6), "Refuse(SplitBrain)")
     out.add("refuse, the newest code", frame("Refuse", code=17), "Refuse(SourceUnsure)")
@@ -259,7 +259,6 @@ def invalid_frames(out):
     out.add("ping with the checksum of an extension", frame("Ping", extension_crc=1), unused)
     out.add("state with an id", frame("State", id=1, extension=state()), unused)
     out.add("hello, discard 2", frame("Hello", protocol=(1, 1), extension=hello(discard=2)), unused)
-    out.add("state, unknown flag", frame("State", extension=state(flags=0x81)), unused)
     out.add("state, base without its flag", frame("State", extension=state(base=C)), unused)
     out.add("state, spare byte", frame("State", extension=state(zero=1)), unused)
     out.add("state, disk 7", frame("State", extension=state(disk=7)), invalid + "no disk state has its code")

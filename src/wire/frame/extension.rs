@@ -58,6 +58,7 @@ mod flag {
     pub(super) const PEER_OUTDATED: u8 = 1 << 4;
     pub(super) const DISCARD_MY_DATA: u8 = 1 << 5;
     pub(super) const PARTED_PRIMARY: u8 = 1 << 6;
+    pub(super) const DUAL_PRIMARY: u8 = 1 << 7;
 }
 
 const _: () = {
@@ -166,6 +167,7 @@ fn encode_state(state: &State, out: &mut [u8]) -> usize {
         (state.peer_outdated, flag::PEER_OUTDATED),
         (state.discard_my_data, flag::DISCARD_MY_DATA),
         (state.parted_primary, flag::PARTED_PRIMARY),
+        (state.policies.dual_primary, flag::DUAL_PRIMARY),
     ];
     out.fill(0);
     out[at::FLAGS] = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
@@ -200,7 +202,7 @@ fn decode_state(extension: &[u8]) -> Result<State, FrameError> {
         peer_outdated: set(flag::PEER_OUTDATED),
         discard_my_data: set(flag::DISCARD_MY_DATA),
         parted_primary: set(flag::PARTED_PRIMARY),
-        policies: policies_of(get(extension, at::POLICIES))
+        policies: policies_of(get(extension, at::POLICIES), set(flag::DUAL_PRIMARY))
             .ok_or(FrameError::Value("no policy has its code"))?,
         mark: u64::from_le_bytes(get(extension, at::MARK)),
         peer_mark: u64::from_le_bytes(get(extension, at::PEER_MARK)),
@@ -216,8 +218,9 @@ fn codes_of(policies: &Policies) -> [u8; 4] {
     ]
 }
 
-fn policies_of(codes: [u8; 4]) -> Option<Policies> {
+fn policies_of(codes: [u8; 4], dual_primary: bool) -> Option<Policies> {
     Some(Policies {
+        dual_primary,
         after_0pri: Code::from_code(codes[0])?,
         after_1pri: Code::from_code(codes[1])?,
         after_2pri: Code::from_code(codes[2])?,

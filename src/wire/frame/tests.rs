@@ -65,8 +65,9 @@ prop_compose! {
         after_1pri in select(After1pri::ALL),
         after_2pri in select(After2pri::ALL),
         rr_conflict in select(RrConflict::ALL),
+        dual_primary: bool,
     ) -> Policies {
-        Policies { after_0pri, after_1pri, after_2pri, rr_conflict }
+        Policies { dual_primary, after_0pri, after_1pri, after_2pri, rr_conflict }
     }
 }
 
