@@ -21,10 +21,10 @@ const PEER_TIMEOUTS: u64 = 5;
 /// Operations of a disk, one after the other, between a request and its answer, for each request that may be queued.
 const OPERATIONS: u64 = 6;
 
-/// Since when each node could have answered all that it was asked.
+/// Since when each node can answer all that it is asked.
 #[derive(Default)]
 pub(crate) struct Bounds {
-    able_since: [u64; 2],
+    able_since: [Option<u64>; 2],
     /// The longest that an able node let a client wait, in microseconds.
     pub(crate) longest_wait: u64,
 }
@@ -86,15 +86,19 @@ impl World {
             + 12 * self.plan.disk_worst.max(50_000)
     }
 
-    /// Now and then.
+    /// After every event: one that was paused for long may have been so between two of them.
     pub(crate) fn check_waits(&mut self) {
         for node in [0, 1] {
             if !self.is_able(node) {
-                self.bounds.able_since[node] = self.now;
+                self.bounds.able_since[node] = None;
+                continue;
+            }
+            let able_since = *self.bounds.able_since[node].get_or_insert(self.now);
+            if !self.step.is_multiple_of(64) {
                 continue;
             }
             let Some(since) = self.client.waits_since(node) else { continue };
-            let waited = self.now - since.max(self.bounds.able_since[node]);
+            let waited = self.now - since.max(able_since);
             self.bounds.longest_wait = self.bounds.longest_wait.max(waited);
             assert!(
                 waited <= self.patience(),

@@ -138,6 +138,7 @@ impl Oracle {
 impl World {
     /// After every event.
     pub(crate) fn check_step(&mut self) {
+        self.no_split();
         let serves = [0, 1].map(|node| self.serves(node) && self.oracle.victim != Some(node));
         assert!(serves != [true, true] || self.oracle.split, "oracle primaries: both are Primary");
         let mut changed = Vec::new();
@@ -176,9 +177,7 @@ impl World {
             self.oracle.grounds = grounds;
         }
         self.oracle.suspects = suspects;
-        if self.step.is_multiple_of(64) {
-            self.check_waits();
-        }
+        self.check_waits();
     }
 
     /// True for a Primary that can complete writes: a cut-off one without good data cannot, and may find that the other
