@@ -648,6 +648,7 @@ impl Replica {
             unreachable!("a connection comes up after its verdict");
         };
         self.link.phase = Phase::Up;
+        self.given_up = None;
         // The bits of a node without a disk: what the peer had accepted, and may have lost when it was started anew.
         self.link.has_all |= found != Verdict::OneDisk || peer.dirty_blocks == 0;
         self.link.lost_primary = None;
