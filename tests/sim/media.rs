@@ -148,14 +148,19 @@ impl World {
     pub(crate) fn put_in_blank(&mut self, node: usize) {
         self.sums.count("blank disks");
         self.note(Some(node), || "! a blank disk".to_string());
-        // What it said last may not tell more than its disk did, nor what the peer has not heard yet.
-        self.silence(1 - node);
-        self.nodes[1 - node].inbox.retain(|fact| !matches!(fact, Fact::Received { .. }));
+        self.forget_last_words(node);
         let plan = Plan { fresh: true, ..self.plan.clone() };
         let fresh = Node::new(node, &plan, &self.geometry).disk.meta;
         self.nodes[node].disk.meta.replace(fresh);
         self.nodes[node].disk.mend();
         self.oracle_superblock(node); // what it held is void
+    }
+
+    /// What the node said last may not tell more than its disk did, nor what the peer has not heard yet: whoever
+    /// changes a disk takes longer than its peer to hear the last word.
+    pub(crate) fn forget_last_words(&mut self, node: usize) {
+        self.silence(1 - node);
+        self.nodes[1 - node].inbox.retain(|fact| !matches!(fact, Fact::Received { .. }));
     }
 
     /// What a start finds on the disk, as the daemon looks for it. `None`: it does not start.

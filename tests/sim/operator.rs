@@ -381,7 +381,7 @@ impl World {
         if self.may_lose(node) {
             self.sums.count("restored disks");
             self.note(Some(node), || format!("! restored to an image with mark {}", image.mark));
-            self.silence(1 - node); // what it said last may not tell more than its disk did
+            self.forget_last_words(node);
             self.nodes[node].disk.restore(image);
             self.oracle_restored(node);
         }
