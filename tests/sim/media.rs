@@ -20,6 +20,7 @@ use crate::world::{Event, World};
 use rblk::meta::block::Owner;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{Superblock, VolumeId};
+use rblk::replica::Connection;
 use rblk::wire::message::DiskState;
 use serde::{Deserialize, Serialize};
 
@@ -238,9 +239,12 @@ impl World {
         let given_up =
             self.nodes[1 - node].is_running() && self.nodes[1 - node].seen.0 <= DiskState::Failed;
         let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
+        // One that is being greeted may be about to yield to this disk, by what was said before this one is gone.
+        let meets = self.nodes[1 - node].seen.1 == Connection::Greeting;
         // An order that was given while both disks were good may be heard after this one is gone.
         holds
             && !given_up
+            && !meets
             && !split
             && !self.is_asked()
             && self.register.admits_all(&keeper.current)
