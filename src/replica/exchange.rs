@@ -15,6 +15,7 @@
 
 use super::Replica;
 use crate::limits::{BITMAP_PAGES_AHEAD_MAX, PAGE_BIT_BYTES};
+use crate::meta::superblock::Superblock;
 use crate::replica::event::{MetaSeq, Payload};
 use crate::replica::generation::Verdict;
 use crate::wire::message::{DiskState, Message, State};
@@ -144,6 +145,9 @@ impl Replica {
 
     /// This node's data is about to be overwritten: it takes the source's generation, marked inconsistent.
     fn become_target(&mut self, source: &State) {
+        if self.sb.consistent {
+            self.given_up = Some(self.sb);
+        }
         if let Some(old) = self.sb.current.filter(|old| Some(*old) != source.current) {
             self.sb.history.push(old);
         }
@@ -158,6 +162,14 @@ impl Replica {
         self.sb.mark = self.sb.mark.max(source.peer_mark);
         self.sb.peer_mark = source.mark;
         self.disk = DiskState::Inconsistent;
+    }
+
+    /// This node has yielded to a source that never came to overwrite anything: its disk is what it was before.
+    pub(super) fn take_back(&mut self) {
+        if let Some(before) = self.given_up.take() {
+            let Superblock { sequence, agreed_sectors, .. } = self.sb;
+            self.sb = Superblock { sequence, agreed_sectors, ..before };
+        }
     }
 
     /// Both nodes use this many sectors from now on.

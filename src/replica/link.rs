@@ -14,6 +14,8 @@
 //!   source: Up:      "the peer's data is old"        ◄── Ready ──
 //! ```
 //!
+//! Likewise a node whose data is old on record says that it is not only after the peer has ceased to count on it.
+//!
 //! Whatever breaks in between, the source cannot be declared invalid while the target may have yielded, and cannot be
 //! promoted on the word of a target that has not.
 //!
@@ -620,7 +622,8 @@ impl Replica {
         match found {
             Verdict::Equal => {
                 self.sb.peer_mark = peer.mark;
-                self.sb.outdated = false;
+                // A peer that counts on it goes on without asking anybody: until it is ready, and does so no more.
+                self.sb.outdated &= peer.peer_outdated && !self.sb.peer_outdated;
                 self.sb.peer_outdated = false;
                 self.sb.sole_source = false;
                 self.sb.crashed = false;
@@ -642,15 +645,23 @@ impl Replica {
         self.link.phase = Phase::Prepare(if self.has_disk() { after } else { MetaSeq(0) });
     }
 
-    /// What this node needs for itself is durable. A target yields only to a source that is ready for it.
+    /// What this node needs for itself is durable. A target yields only to a source that is ready for it, and data is
+    /// old on record until a peer that counts on that is ready.
     fn prepared(&mut self, after: MetaSeq) {
         let (Some(found), Some(peer)) = (self.link.verdict, self.link.peer_state) else {
             unreachable!("a verdict follows both greetings");
         };
-        if !matches!(found, Verdict::Target { .. }) {
-            self.say_ready(after);
-        } else if self.link.got_ready {
-            self.link.phase = Phase::Yield(self.yield_to(&peer));
+        match found {
+            Verdict::Target { .. } if self.link.got_ready => {
+                self.link.phase = Phase::Yield(self.yield_to(&peer));
+            }
+            Verdict::Equal if self.sb.outdated && self.link.got_ready => {
+                self.sb.outdated = false;
+                self.link.phase = Phase::Prepare(self.write_superblock());
+            }
+            Verdict::Target { .. } => {}
+            Verdict::Equal if self.sb.outdated => {}
+            _ => self.say_ready(after),
         }
     }
 
@@ -674,6 +685,7 @@ impl Replica {
             unreachable!("a connection comes up after its verdict");
         };
         self.link.phase = Phase::Up;
+        self.given_up = None;
         // The bits of a node without a disk: what the peer had accepted, and may have lost when it was started anew.
         self.link.has_all |= found != Verdict::OneDisk || peer.dirty_blocks == 0;
         self.link.lost_primary = None;
@@ -794,6 +806,9 @@ impl Replica {
                 self.disk = DiskState::Consistent;
                 self.lost_in_sync();
             }
+        }
+        if self.disk == DiskState::Outdated && !self.sb.outdated {
+            self.disk = DiskState::Consistent; // by its record: the greeting has found it equal, and broke off then
         }
         self.alone_if_awaited();
         self.notify(Notice::State);

@@ -164,6 +164,8 @@ pub struct Replica {
     orders: Orders,
     consent: Consent,
     watermark: Watermark,
+    /// The record from before this node yielded, as long as no source has overwritten anything here since.
+    given_up: Option<Superblock>,
     actions: VecDeque<Action>,
     next_tick: Option<Tick>,
     counters: Counters,
@@ -233,6 +235,7 @@ impl Replica {
             orders: Orders::default(),
             consent: Consent::default(),
             watermark: Watermark::default(),
+            given_up: None,
             actions: VecDeque::with_capacity(4 * REQUESTS_MAX),
             next_tick: None,
             counters: Counters::default(),

@@ -212,6 +212,7 @@ impl Replica {
 
     /// Whatever this disk holds is nothing from here on. The bits, all set, are durable before the record is.
     fn forget_data(&mut self) -> MetaSeq {
+        self.given_up = None;
         self.meta.push(Step::Pages { stale: false });
         self.sb.current = None;
         self.sb.base = None;

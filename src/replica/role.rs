@@ -209,6 +209,7 @@ impl Replica {
     /// The operator declares this disk to be the data. Its generation says that it went its own way from here, so a
     /// peer that did the same is recognised.
     fn take_responsibility(&mut self) {
+        self.take_back();
         if !self.sb.consistent {
             // Not one point in time, so no earlier generation describes it: nobody is its ancestor.
             self.sb.history = History::default();

@@ -21,10 +21,10 @@ const PEER_TIMEOUTS: u64 = 5;
 /// Operations of a disk, one after the other, between a request and its answer, for each request that may be queued.
 const OPERATIONS: u64 = 6;
 
-/// Since when each node could have answered all that it was asked.
+/// Since when each node can answer all that it is asked.
 #[derive(Default)]
 pub(crate) struct Bounds {
-    able_since: [u64; 2],
+    able_since: [Option<u64>; 2],
     /// The longest that an able node let a client wait, in microseconds.
     pub(crate) longest_wait: u64,
 }
@@ -78,27 +78,38 @@ impl World {
             && self.plan.ride_through_ms == 0 // each loss of the peer begins it anew
     }
 
-    /// How long a client of an able node waits at most, in microseconds.
-    fn patience(&self) -> u64 {
-        let disk = OPERATIONS * (self.plan.depth as u64 + 4);
+    /// How long a client of an able node waits at most, in microseconds, if it does since then. Requests for the same
+    /// sectors wait for each other; in a network so slow that the peer just answers each in time, that adds up.
+    fn patience(&self, since: u64) -> u64 {
+        let requests = self.plan.depth as u64 + 4;
+        let (slow_until, slower) = self.net.slow;
+        let in_time = 2 * slower < self.plan.peer_timeout_ms * 1_000;
+        let network = if since < slow_until && in_time { requests * 2 * slower } else { 0 };
+        let disk = OPERATIONS * requests;
         let timeouts = PEER_TIMEOUTS + if self.plan.dual { 2 } else { 0 };
         timeouts * self.plan.peer_timeout_ms * 1_000
+            + network
             + disk * (2 * self.plan.disk_typical)
             + 12 * self.plan.disk_worst.max(50_000)
     }
 
-    /// Now and then.
+    /// After every event: one that was paused for long may have been so between two of them.
     pub(crate) fn check_waits(&mut self) {
         for node in [0, 1] {
             if !self.is_able(node) {
-                self.bounds.able_since[node] = self.now;
+                self.bounds.able_since[node] = None;
+                continue;
+            }
+            let able_since = *self.bounds.able_since[node].get_or_insert(self.now);
+            if !self.step.is_multiple_of(64) {
                 continue;
             }
             let Some(since) = self.client.waits_since(node) else { continue };
-            let waited = self.now - since.max(self.bounds.able_since[node]);
+            let since = since.max(able_since);
+            let waited = self.now - since;
             self.bounds.longest_wait = self.bounds.longest_wait.max(waited);
             assert!(
-                waited <= self.patience(),
+                waited <= self.patience(since),
                 "oracle patience: a client of node {node} waits {waited} us: {}",
                 self.why_unsettled()
             );

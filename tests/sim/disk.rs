@@ -129,6 +129,12 @@ impl Disk {
         self.loose[block] > 0
     }
 
+    /// What a power cut may leave of a sector instead of what it holds.
+    pub(crate) fn survivors(&self, at: usize) -> [u32; 2] {
+        let between = if self.volatile[at] { self.between[at] } else { self.current[at] };
+        [self.stable[at], between]
+    }
+
     /// An operation will never end.
     pub(crate) fn hang(&mut self, op: u64) {
         self.in_flight.get_mut(&op).expect("an operation in flight").hung = true;

@@ -3,6 +3,7 @@
 use crate::policies;
 use crate::story::Story;
 use rblk::replica::event::{Command, FrontResult};
+use rblk::wire::message::DiskState;
 
 fn expects_a_target(node: usize) -> impl Fn(&Story) -> bool {
     move |story| story.world.nodes[node].disk.meta.superblock.sole_source
@@ -69,5 +70,33 @@ fn nothing_is_marked_after_the_bitmap_was_sent() {
     assert_eq!(story.command(0, Command::Demote), Ok(()));
     assert_eq!(story.promote(1, false), Ok(()));
     assert_eq!(story.read(1, block + 8, 2), FrontResult::Done);
+    story.ends_well();
+}
+
+/// A node that had parted in good order comes back, nothing was written meanwhile, and the greeting breaks off when it
+/// has found both disks equal. Until the Primary has ceased to count on that the other is behind, and goes on without
+/// asking anybody, the other is behind on record; then it is not, neither on record nor in memory.
+#[test]
+fn data_is_old_as_long_as_the_other_counts_on_it() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.rest(5_000);
+    assert_eq!(story.command(1, Command::Disconnect), Ok(()));
+    assert_eq!(story.state(1).disk, DiskState::Outdated);
+    story.rest(1_000);
+    let record = |story: &Story, node: usize| story.world.nodes[node].disk.meta.superblock;
+    assert!(record(&story, 0).peer_outdated);
+    let connect = Command::Connect { discard_my_data: false };
+    assert_eq!(story.command(1, connect), Ok(()));
+    while record(&story, 1).outdated {
+        story.world.one();
+    }
+    assert!(!record(&story, 0).peer_outdated, "said first by whoever counts on it");
+    assert!(!story.connected_at(1));
+    let conn = story.world.net.newest();
+    story.world.disconnected(1, conn);
+    assert_eq!(story.state(1).disk, DiskState::Consistent, "as it is on record");
+    story.heal();
     story.ends_well();
 }

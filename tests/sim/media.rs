@@ -20,6 +20,7 @@ use crate::world::{Event, World};
 use rblk::meta::block::Owner;
 use rblk::meta::recovery;
 use rblk::meta::superblock::{Superblock, VolumeId};
+use rblk::replica::Connection;
 use rblk::wire::message::DiskState;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,10 @@ impl World {
             MetaPart::Log => vec![meta.some_slot(&mut self.rng)],
             MetaPart::Page => vec![meta.some_page(&mut self.rng)],
         };
+        // A write that was torn looks the same, and was never relied on.
+        if how == Spoil::Flipped && addresses.iter().any(|address| meta.is_newest_slot(*address)) {
+            return;
+        }
         for address in addresses {
             self.nodes[node].disk.meta.spoil(address, how);
         }
@@ -144,14 +149,19 @@ impl World {
     pub(crate) fn put_in_blank(&mut self, node: usize) {
         self.sums.count("blank disks");
         self.note(Some(node), || "! a blank disk".to_string());
-        // What it said last may not tell more than its disk did, nor what the peer has not heard yet.
-        self.silence(1 - node);
-        self.nodes[1 - node].inbox.retain(|fact| !matches!(fact, Fact::Received { .. }));
+        self.forget_last_words(node);
         let plan = Plan { fresh: true, ..self.plan.clone() };
         let fresh = Node::new(node, &plan, &self.geometry).disk.meta;
         self.nodes[node].disk.meta.replace(fresh);
         self.nodes[node].disk.mend();
         self.oracle_superblock(node); // what it held is void
+    }
+
+    /// What the node said last may not tell more than its disk did, nor what the peer has not heard yet: whoever
+    /// changes a disk takes longer than its peer to hear the last word.
+    pub(crate) fn forget_last_words(&mut self, node: usize) {
+        self.silence(1 - node);
+        self.nodes[1 - node].inbox.retain(|fact| !matches!(fact, Fact::Received { .. }));
     }
 
     /// What a start finds on the disk, as the daemon looks for it. `None`: it does not start.
@@ -229,9 +239,12 @@ impl World {
         let given_up =
             self.nodes[1 - node].is_running() && self.nodes[1 - node].seen.0 <= DiskState::Failed;
         let split = self.oracle.victim.is_some() || self.nodes[node].is_running();
+        // One that is being greeted may be about to yield to this disk, by what was said before this one is gone.
+        let meets = self.nodes[1 - node].seen.1 == Connection::Greeting;
         // An order that was given while both disks were good may be heard after this one is gone.
         holds
             && !given_up
+            && !meets
             && !split
             && !self.is_asked()
             && self.register.admits_all(&keeper.current)

@@ -152,6 +152,11 @@ impl MetaDisk {
         *self = MetaDisk { version: self.version + 1, ..fresh };
     }
 
+    /// The newest transaction of the log stands there.
+    pub(crate) fn is_newest_slot(&self, address: u64) -> bool {
+        address == self.layout.al_slot((self.log_sequence % AL_RING_BLOCKS) as u32)
+    }
+
     pub(crate) fn is_spoiled(&self) -> bool {
         !self.spoiled.is_empty()
     }

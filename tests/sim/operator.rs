@@ -315,7 +315,6 @@ impl World {
             Command::Invalidate { peer: true } if result.is_ok() => {
                 self.declare_void(1 - node, true);
             }
-            Command::Promote { .. } if result.is_err() => self.no_split(node),
             _ => {}
         }
         if result.is_ok()
@@ -341,18 +340,14 @@ impl World {
 
     /// The node is dead: no answer will come.
     pub(crate) fn operator_lost(&mut self, node: usize) {
-        let asked = self.operator.asked.filter(|asked| asked.node == node);
-        if let Some(Asked { command, .. }) = asked {
-            self.operator.asked = None;
-            if matches!(command, Command::Promote { .. }) {
-                self.no_split(node);
-            }
-        }
+        self.operator.asked = self.operator.asked.filter(|asked| asked.node != node);
     }
 
-    /// A promotion has failed. What it has not made durable never was.
-    fn no_split(&mut self, node: usize) {
-        if self.oracle.victim == Some(node) && !self.oracle.is_void(node) {
+    /// A promotion has failed. What it has not made durable never was, once that cannot land any more.
+    pub(crate) fn no_split(&mut self) {
+        let Some(node) = self.oracle.victim else { return };
+        let under_way = self.is_asked() || self.nodes[node].disk.meta.writes_superblock();
+        if !under_way && !self.oracle.is_void(node) {
             self.oracle.victim = None;
         }
     }
@@ -405,7 +400,7 @@ impl World {
         if self.may_lose(node) {
             self.sums.count("restored disks");
             self.note(Some(node), || format!("! restored to an image with mark {}", image.mark));
-            self.silence(1 - node); // what it said last may not tell more than its disk did
+            self.forget_last_words(node);
             self.nodes[node].disk.restore(image);
             self.oracle_restored(node);
         }

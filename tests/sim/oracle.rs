@@ -10,6 +10,7 @@
 //! | lineage | each superblock: a target's generation is an ancestor of its source's; one solo child per generation |
 //! | target | each block of a resync: the record of its target says Inconsistent |
 //! | role | each answer to a client: the record of its node says Primary |
+//! | counted | each superblock: whom the other has on record as behind, with the same generation, has so, too |
 //! | told | each message: what it says of metadata is on disk |
 //! | restored | each step: a disk that was put back takes part only once all of it is marked |
 //! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
@@ -59,6 +60,8 @@ pub(crate) struct Oracle {
     pub(crate) fragile: Option<usize>,
     /// The event of each node's last power cut.
     powerless_at: [u64; 2],
+    /// The connection on which each node, as Primary, said last that it parts and goes on alone.
+    parted_on: [Option<u64>; 2],
     /// What this disk holds is nothing any more, until a resync of it has ended.
     void: [bool; 2],
     /// This disk was put back to an older image with this mark, and nobody has noticed yet.
@@ -93,6 +96,7 @@ impl Oracle {
             solo: BTreeMap::new(),
             fragile: None,
             powerless_at: [0; 2],
+            parted_on: [None; 2],
             void: [false; 2],
             restored: [None; 2],
             restored_at: [0; 2],
@@ -138,6 +142,7 @@ impl Oracle {
 impl World {
     /// After every event.
     pub(crate) fn check_step(&mut self) {
+        self.no_split();
         let serves = [0, 1].map(|node| self.serves(node) && self.oracle.victim != Some(node));
         let lawful = self.oracle.split || self.plan.dual;
         assert!(serves != [true, true] || lawful, "oracle primaries: both are Primary");
@@ -177,9 +182,7 @@ impl World {
             self.oracle.grounds = grounds;
         }
         self.oracle.suspects = suspects;
-        if self.step.is_multiple_of(64) {
-            self.check_waits();
-        }
+        self.check_waits();
     }
 
     /// True for a Primary that can complete writes: a cut-off one without good data cannot, and may find that the other
@@ -296,8 +299,20 @@ impl World {
         }
     }
 
+    /// Whoever counts on the other being behind goes on without asking: the other's record must say so, too.
+    fn check_counted_out(&self) {
+        for node in [0, 1] {
+            let [mine, theirs] =
+                [node, 1 - node].map(|node| &self.nodes[node].disk.meta.superblock);
+            let counts = mine.consistent && mine.peer_outdated && mine.current == theirs.current;
+            let behind = theirs.outdated || !theirs.consistent || self.oracle.void != [false; 2];
+            assert!(!counts || behind, "oracle counted: {node} goes on alone, and the other may");
+        }
+    }
+
     /// A superblock of `node` has become durable.
     pub(crate) fn oracle_superblock(&mut self, node: usize) {
+        self.check_counted_out();
         let sb = &self.nodes[node].disk.meta.superblock;
         let noticed = |mark: u64| sb.current.is_none() || (!sb.consistent && sb.mark > mark);
         self.oracle.restored[node] = self.oracle.restored[node].filter(|mark| !noticed(*mark));
@@ -369,6 +384,9 @@ impl World {
     pub(crate) fn oracle_send(&mut self, node: usize, message: &Message) {
         if let Message::State(state) = message {
             self.remember_said(node, state);
+        }
+        if matches!(message, Message::Bye { outdated: false }) {
+            self.oracle.parted_on[node] = self.nodes[node].open;
         }
         let sender = &self.nodes[node];
         let sb = &sender.disk.meta.superblock;
@@ -462,7 +480,9 @@ impl World {
             Some(state) => other.was_up && state.disk >= DiskState::Consistent,
             None => peer.primary && !sb.primary && peer.consistent,
         };
-        if survives { Truth::AtPeer } else { Truth::Gone }
+        // What it has said is on its way: heard, the other is behind, as if it had been heard before.
+        let parts = self.oracle.parted_on[node].is_some_and(|conn| other.open == Some(conn));
+        if survives && !parts { Truth::AtPeer } else { Truth::Gone }
     }
 
     /// The end of a run: both disks are equal, hold what they must, and nothing is left over.

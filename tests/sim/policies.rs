@@ -61,7 +61,7 @@ impl World {
     /// The victim goes its own way: what its disk holds is what its clients find.
     pub(crate) fn begin_fork(&mut self, node: usize) {
         let disk = &self.nodes[node].disk;
-        let mut fork = Register::of(&self.geometry, &disk.stable, &disk.current, self.step);
+        let mut fork = Register::of(&self.geometry, disk, self.step);
         // What the other node's clients wrote may still be on its way to this disk: it may land, or not.
         for (span, data) in disk.writes_in_flight() {
             let value = data.and_then(|data| data.first().copied()).unwrap_or(0);

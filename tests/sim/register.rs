@@ -13,6 +13,7 @@
 //! A read must return an entry that was not gone at some time between its invocation and its end. A write that
 //! failed stays undecided until a later write is acknowledged: reading it decides nothing.
 
+use crate::disk::Disk;
 use crate::geometry::Geometry;
 use rblk::span::Span;
 
@@ -52,13 +53,13 @@ impl Register {
     }
 
     /// What a disk holds that goes its own way: of what it has only in its cache, also what a power cut leaves.
-    pub(crate) fn of(geometry: &Geometry, stable: &[u32], current: &[u32], now: u64) -> Register {
+    pub(crate) fn of(geometry: &Geometry, disk: &Disk, now: u64) -> Register {
         let mut register = Register::new(geometry);
-        for (entries, (kept, value)) in register.sectors.iter_mut().zip(stable.iter().zip(current))
-        {
-            entries[0].value = *value;
-            if kept != value {
-                entries.insert(0, Entry { value: *kept, gone: now, ..entries[0] });
+        for (at, entries) in register.sectors.iter_mut().enumerate() {
+            let value = disk.current[at];
+            entries[0].value = value;
+            for kept in disk.survivors(at).into_iter().filter(|kept| *kept != value) {
+                entries.insert(0, Entry { value: kept, gone: now, ..entries[0] });
             }
         }
         register
