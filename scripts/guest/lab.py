@@ -38,14 +38,14 @@ class Lab:
         if os.geteuid() != 0:
             raise SystemExit('The guest lab needs root: network namespace, bridge, taps.')
         self.image = build.image()
-        options = Options(tuple(disks_mb), cpus, memory_mb, systemd, append)
+        self.options = Options(tuple(disks_mb), cpus, memory_mb, systemd, append)
         self.namespace = f'{NAMESPACE}{os.getpid()}'
         self.directory = os.path.join(build.directory(), 'runs', str(os.getpid()))
         remove_leftovers()
         os.makedirs(self.directory)
         # The kernel ends a guest together with the thread that started it: this one lives as long as we do.
         self.starter = concurrent.futures.ThreadPoolExecutor(1)
-        self.guests = [Guest(self, number, options) for number in range(1, guests + 1)]
+        self.guests = [Guest(self, number, self.options) for number in range(1, guests + 1)]
 
     def __enter__(self):
         try:

@@ -115,6 +115,7 @@ impl Daemon {
                 self.command(request, Command::Promote { force }, Some(answer));
             }
             Request::Demote | Request::Detach => self.take_device_away(request, Some(answer)),
+            Request::HandOver => self.hand_over(answer),
             Request::Disconnect => self.command(request, Command::Disconnect, Some(answer)),
             Request::Connect { discard_my_data, .. } => {
                 self.command(request, Command::Connect { discard_my_data }, Some(answer));
@@ -148,13 +149,34 @@ impl Daemon {
                 tracing::warn!(
                     "asked to stop while the device is in use by {users}: it waits for the next daemon"
                 );
-                self.orders.left = true;
-                self.orders.left_device = true;
+                self.leave_device();
                 return;
             }
         }
         tracing::info!("asked to stop");
         self.stop_device(Request::Detach, None);
+    }
+
+    /// The next daemon is about to start: it is to find the device, and with it the role, as they are.
+    fn hand_over(&mut self, answer: SyncSender<Reply>) {
+        if self.orders.gives_up_role() {
+            let error = Error::new(Kind::Busy, self.failed(&Request::HandOver))
+                .why("a demote or detach is under way")
+                .remedy("wait for it to end");
+            send(Some(answer), Reply::from(error));
+        } else if self.front.as_mut().is_some_and(|front| front.leave_to_successor()) {
+            tracing::info!("handed over: the device waits for the next daemon");
+            self.leave_device();
+            send(Some(answer), Reply::Ok);
+        } else {
+            self.orders.wants_primary = false;
+            self.stop_device(Request::Detach, Some(answer));
+        }
+    }
+
+    fn leave_device(&mut self) {
+        self.orders.left = true;
+        self.orders.left_device = true;
     }
 
     /// What the device says of itself.

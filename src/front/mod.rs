@@ -84,8 +84,8 @@ pub trait Front {
         None
     }
 
-    /// Leaves the device to the next daemon, with its clients waiting. The process is to end at once. False if this
-    /// kind of device cannot be left.
+    /// Leaves the device to the next daemon, with its clients waiting. The process is to end at once. False if it
+    /// cannot be left: no client has seen it yet, it is being taken away, or no device of this kind can.
     fn leave_to_successor(&mut self) -> bool {
         false
     }
