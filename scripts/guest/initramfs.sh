@@ -22,6 +22,6 @@ $B mount -t overlay -o "lowerdir=$lower,upperdir=/rw/upper,workdir=/rw/work" ove
 $B mkdir -p /new/host
 $B mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 host /new/host
 # What a test has installed is there again after each boot.
-$B cp -a /new/host/.lab/root/. /new/
+$B cp -af /new/host/.lab/root/. /new/
 for dir in proc sys dev; do $B mount --move /$dir /new/$dir; done
 exec $B switch_root /new $($B cat /new/host/.lab/init)

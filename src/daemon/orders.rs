@@ -143,9 +143,9 @@ impl Daemon {
             return;
         }
         if let Some(front) = &mut self.front {
-            let openers = front.openers();
-            if !openers.is_empty() && front.leave_to_successor() {
-                let users = openers.join(", ");
+            let users = front.users();
+            if !users.is_empty() && front.leave_to_successor() {
+                let users = users.join(", ");
                 tracing::warn!(
                     "asked to stop while the device is in use by {users}: it waits for the next daemon"
                 );
@@ -230,11 +230,11 @@ impl Daemon {
     fn users_may_be_gone(&mut self) {
         let now = self.clock.now();
         let Some(held) = self.orders.held.take_if(|held| held.look_at <= now) else { return };
-        let openers = match &self.front {
-            Some(front) => front.openers(),
+        let users = match &self.front {
+            Some(front) => front.users(),
             None => device::record(&self.options).users(),
         };
-        if openers.is_empty() {
+        if users.is_empty() {
             self.orders.wants_primary = false;
             if self.front.is_none() {
                 device::record(&self.options).remove_orphan();
@@ -244,7 +244,7 @@ impl Daemon {
             self.orders.held = Some(Held { look_at: now.plus_ms(LET_GO_LOOK_MS), ..held });
         } else {
             let error = Error::new(Kind::Busy, self.failed(&held.request))
-                .why(format!("the device is in use by {}", openers.join(", ")))
+                .why(format!("the device is in use by {}", users.join(", ")))
                 .remedy("unmount it and stop its users, then try again");
             send(held.answer, Reply::from(error));
         }

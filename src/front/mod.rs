@@ -64,6 +64,11 @@ pub trait Front {
     /// Who has the device open, in words for a message: empty if nobody.
     fn openers(&self) -> Vec<String>;
 
+    /// As [`Front::openers`], but surely somebody if there is somebody: to be asked before the device is taken away.
+    fn users(&self) -> Vec<String> {
+        self.openers()
+    }
+
     /// Where clients find it, for status: a device path or an NBD URI.
     fn address(&self) -> String;
 

@@ -66,6 +66,16 @@ def test_demote_refuses_while_in_use_and_says_who(lab):
     assert answer.status == 1 and '/srv/vol' in answer.output, answer.output
 
 
+def test_a_user_whom_nobody_sees_is_not_robbed(lab):
+    one, _ = lab.guests
+    # Mounted in a namespace that no process is in: only the kernel knows.
+    one.sh('systemctl stop srv-vol.mount; touch /run/space; mount --bind --make-private /run /run; touch /run/space; '
+           'unshare --mount=/run/space mount /dev/rblk/vol /mnt')
+    answer = one.result(one.bg('rblk demote vol'))
+    assert answer.status == 1 and 'in use by the kernel itself' in answer.output, answer.output
+    one.sh('umount /run/space; umount /run; systemctl start srv-vol.mount')
+
+
 def test_the_volume_moves_with_the_role(lab):
     one, two = lab.guests
     # The mount there follows when this node has let go.

@@ -308,6 +308,10 @@ impl Front for UblkFront {
         self.id.map(rblk_ublk::openers).unwrap_or_default()
     }
 
+    fn users(&self) -> Vec<String> {
+        self.id.map(orphan::users).unwrap_or_default()
+    }
+
     fn address(&self) -> String {
         match self.id {
             Some(id) => format!("/dev/ublkb{id}"),
