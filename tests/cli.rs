@@ -91,7 +91,7 @@ fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// A daemon that becomes connected with the third question.
+/// A daemon that becomes connected with the third question, and can be promoted then.
 #[derive(Default)]
 struct Fake {
     asked: AtomicUsize,
@@ -115,6 +115,7 @@ impl Handler for Fake {
             Request::Promote { force: true }
             | Request::Demote
             | Request::Detach
+            | Request::HandOver
             | Request::Disconnect
             | Request::Connect { discard_my_data: true, .. }
             | Request::Invalidate { peer: true } => Reply::Ok,
@@ -124,6 +125,9 @@ impl Handler for Fake {
                     .why("this node is Primary")
                     .remedy("run `rblk demote swarm` first")
                     .into()
+            }
+            Request::Promote { force: false } if self.asked.fetch_add(1, Ordering::SeqCst) >= 2 => {
+                Reply::Ok
             }
             Request::Promote { force: false } => Error::new(Kind::Refused, "Cannot promote swarm")
                 .why("the disk is Inconsistent")
@@ -423,6 +427,30 @@ fn commands_reach_the_daemon_and_its_refusals_come_back() {
             &["this node is Primary", "rblk demote swarm"],
         );
     }
+}
+
+#[test]
+fn a_promotion_may_wait_and_says_once_what_for() {
+    let place = Place::new(GOOD);
+    let _server = place.serve();
+    let waited = place.rblk(&["promote", "swarm", "--wait"]);
+    assert_done(&waited);
+    let said = stderr(&waited);
+    assert_eq!(said.matches("Waiting. ").count(), 1, "{said}");
+    assert!(said.contains("the disk is Inconsistent") && said.contains("is Primary"), "{said}");
+    assert_fails(&place.rblk(&["promote", "swarm", "--wait", "--force"]), 2, &["--force"]);
+}
+
+#[test]
+fn udev_learns_only_of_devices_that_have_a_daemon() {
+    let place = Place::new(GOOD);
+    let server = place.serve();
+    std::fs::write(place.path("run").join("swarm.ublk"), "3\n").expect("written");
+    std::fs::write(place.path("run").join("dead.ublk"), "4\n").expect("written");
+    let name = |number| stdout(&place.rblk(&["udev", number])).trim().to_owned();
+    assert_eq!([name("3"), name("4"), name("33")], ["RBLK_NAME=swarm", "", ""]);
+    drop(server);
+    assert_eq!(name("3"), "");
 }
 
 #[test]

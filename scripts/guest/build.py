@@ -101,7 +101,7 @@ def build(base, wanted):
     make_initramfs(root, version, scratch)
     with open(os.path.join(root, 'etc/systemd/system/lab-agent.service'), 'w') as file:
         file.write(AGENT_UNIT)
-    run('chroot', root, 'systemctl', 'enable', 'lab-agent')
+    run('chroot', root, 'systemctl', 'enable', 'lab-agent', 'systemd-networkd')
     run('truncate', '-s', f'{ROOT_IMAGE_MB}M', f'{scratch}/root.img')
     run('mke2fs', '-q', '-t', 'ext4', '-d', root, f'{scratch}/root.img')
     with open(os.path.join(scratch, 'version'), 'w') as file:

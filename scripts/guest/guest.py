@@ -6,6 +6,7 @@
     guest.link(False)                           pulls the network cable; True plugs it in
     guest.pause(), guest.cont()                 stops and resumes all of its processors
     guest.kill()                                cuts the power: only what the disks were told to keep, stays
+    guest.end()                                 shuts it down in good order: systemctl poweroff
     guest.start()                               boots it again on the same disks
     guest.console()                             what the kernel has said
 
@@ -23,6 +24,19 @@ import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BOOT_SECONDS = 240
+END_SECONDS = 300
+# What costs a slow machine time with systemd as process 1, and is none of ours.
+MASKED = ('e2scrub_reap.service', 'getty@tty1.service', 'serial-getty@ttyS0.service', 'systemd-logind.service',
+          'systemd-networkd-persistent-storage.service', 'systemd-journal-flush.service', 'apt-daily.timer',
+          'apt-daily-upgrade.timer', 'dpkg-db-backup.timer', 'e2scrub_all.timer', 'fstrim.timer')
+# With systemd as process 1, systemd-networkd sets up the network.
+NETWORK = '''[Match]
+Name=eth0
+[Network]
+Address=10.77.0.{number}/24
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+'''
 # Beyond the command's own timeout, which the agent keeps, before the guest counts as hung.
 GRACE_SECONDS = 30
 
@@ -42,6 +56,8 @@ class Guest:
         self.address = f'10.77.0.{number}'
         self.directory = os.path.join(lab.directory, self.name)
         self.share = os.path.join(self.directory, 'host')
+        # Laid over the guest's root at each boot: what is installed.
+        self.root = os.path.join(self.share, '.lab', 'root')
         self.qemu = None
         self.agent = None
         self.answers = {}
@@ -59,9 +75,21 @@ class Guest:
         for name, text in (('name', self.name), ('number', str(self.number)), ('init', init)):
             with open(os.path.join(lab_files, name), 'w') as file:
                 file.write(text)
+        hosts = ''.join(f'10.77.0.{number} n{number}\n' for number in range(1, 10))
+        self.install('etc/hosts', '127.0.0.1 localhost\n' + hosts)
+        if self.options.systemd:
+            self.install('etc/hostname', self.name + '\n')
+            self.install('etc/systemd/network/lab.network', NETWORK.format(number=self.number))
         for index, megabytes in enumerate(self.options.disks_mb):
             with open(self.disk(index), 'wb') as file:
                 file.truncate(megabytes << 20)
+
+    def install(self, path, text):
+        """Writes a file of the root that is there from the next boot on."""
+        path = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, 'w') as file:
+            file.write(text)
 
     def disk(self, index):
         """A disk of the guest, as a file of this machine."""
@@ -88,12 +116,14 @@ class Guest:
 
     def _qemu_command(self):
         image, options = self.lab.image, self.options
+        append = ['console=ttyS0', 'loglevel=5', 'panic=-1', 'mitigations=off', 'net.ifnames=0', options.append]
+        if options.systemd:
+            append += ['systemd.show_status=0', *(f'systemd.mask={unit}' for unit in MASKED)]
         command = [
             'qemu-system-x86_64', '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max',
             '-m', str(options.memory_mb), '-smp', str(options.cpus),
             '-kernel', f'{image}/vmlinuz', '-initrd', f'{image}/initramfs.gz',
-            '-append', 'console=ttyS0 loglevel=5 panic=-1 mitigations=off net.ifnames=0 '
-                       + options.append,
+            '-append', ' '.join(append),
             '-no-reboot', '-display', 'none', '-serial', f'file:{self._path("console.log")}',
             '-qmp', f'unix:{self._path("qmp.sock")},server=on,wait=off',
             '-virtfs', f'local,path={self.share},mount_tag=host,security_model=none',
@@ -111,6 +141,9 @@ class Guest:
                           'aio=io_uring,discard=unmap',
                 '-device', f'virtio-blk-pci,drive=disk{index},serial=disk{index}',
             ]
+        if self.lab.layer:
+            command += ['-drive', f'file={self.lab.layer},if=none,id=layer,readonly=on,format=raw',
+                        '-device', 'virtio-blk-pci,drive=layer,serial=layer']
         return command
 
     def wait(self):
@@ -126,6 +159,15 @@ class Guest:
             self.qemu.wait()
         if self.agent:
             self.agent.close()
+
+    def end(self):
+        """Shuts the machine down; fails if it does not end by itself."""
+        self.bg('systemctl poweroff')
+        try:
+            self.qemu.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise GuestError(f'{self.name} does not end:\n{self.console()[-3000:]}') from None
+        self.agent.close()
 
     def pause(self):
         """Stops the processors: to others, the machine hangs."""

@@ -21,9 +21,11 @@ import subprocess
 
 import build
 from guest import Guest
+from layer import layer as make_layer
 
-# disks_mb: one disk each. cpus, memory_mb: of each guest. systemd: as process 1. append: kernel arguments.
-Options = collections.namedtuple('Options', 'disks_mb cpus memory_mb systemd append')
+# disks_mb: one disk each. cpus, memory_mb: of each guest. systemd: as process 1. append: kernel arguments. layer: of
+# layer.py, laid over the root.
+Options = collections.namedtuple('Options', 'disks_mb cpus memory_mb systemd append layer')
 
 NAMESPACE = 'rblk-guest-'
 PR_SET_PDEATHSIG = 1
@@ -34,18 +36,19 @@ class Lab:
     """A network with guests on it. A context manager: they run inside the `with`."""
 
     def __init__(self, guests=2, disks_mb=(1024,), cpus=1, memory_mb=1024, systemd=False,
-                 append=''):
+                 append='', layer=None):
         if os.geteuid() != 0:
             raise SystemExit('The guest lab needs root: network namespace, bridge, taps.')
         self.image = build.image()
-        options = Options(tuple(disks_mb), cpus, memory_mb, systemd, append)
+        self.layer = make_layer(layer) if layer else None
+        self.options = Options(tuple(disks_mb), cpus, memory_mb, systemd, append, layer)
         self.namespace = f'{NAMESPACE}{os.getpid()}'
         self.directory = os.path.join(build.directory(), 'runs', str(os.getpid()))
         remove_leftovers()
         os.makedirs(self.directory)
         # The kernel ends a guest together with the thread that started it: this one lives as long as we do.
         self.starter = concurrent.futures.ThreadPoolExecutor(1)
-        self.guests = [Guest(self, number, options) for number in range(1, guests + 1)]
+        self.guests = [Guest(self, number, self.options) for number in range(1, guests + 1)]
 
     def __enter__(self):
         try:

@@ -1,10 +1,10 @@
 //! `rblk demote`: become Secondary.
 
-use super::{Place, name_argument, say};
+use super::{Place, insist, name_argument, say};
 use crate::config::Name;
 use crate::ctl::client::Client;
 use crate::ctl::proto::Request;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 const AFTER_HELP: &str = "\
 Example, to move the volume to the other node:
@@ -22,13 +22,17 @@ pub(super) struct Demote {
     /// Resource
     #[arg(value_parser = name_argument)]
     name: Name,
+    /// While somebody has the device open, wait, and say who
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Demote {
     pub(super) fn run(self, place: &Place) -> Result<()> {
-        Client::connect(&place.run_dir, self.name.as_str())?
-            .on_slow(say)
-            .command(&Request::Demote)?;
+        insist(if self.wait { &[Kind::Busy] } else { &[] }, || {
+            let mut client = Client::connect(&place.run_dir, self.name.as_str())?.on_slow(say);
+            client.command(&Request::Demote)
+        })?;
         say(&format!("{} is Secondary on this node.", self.name));
         Ok(())
     }

@@ -22,16 +22,21 @@ mod promote;
 mod render;
 mod salvage;
 mod status;
+mod udev;
 mod units;
 mod wait;
 
 use crate::config::{Config, Name, RUN_DIR};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// Between two attempts at what must wait.
+const INSIST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Codes and places, at the end of `rblk --help`.
 const AFTER_HELP: &str = "\
@@ -93,6 +98,9 @@ enum Verb {
     /// Started by `attach`: runs its handlers
     #[command(hide = true)]
     HandlerRunner,
+    /// Run by udev
+    #[command(hide = true)]
+    Udev(udev::Udev),
 }
 
 impl Place {
@@ -132,6 +140,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Import(verb) => verb.run(place),
         Verb::Demo(verb) => verb.run(),
         Verb::HandlerRunner => crate::handlers::serve(),
+        Verb::Udev(verb) => verb.run(place),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -145,6 +154,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// A resource name on the command line.
 fn name_argument(text: &str) -> std::result::Result<Name, String> {
     Name::parse(text)
+}
+
+/// Tries until it succeeds or fails in another way than `again`; says each new reason to wait once.
+fn insist(again: &[Kind], mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut said = String::new();
+    loop {
+        match attempt() {
+            Err(error) if again.contains(&error.kind()) => {
+                if error.to_string() != said {
+                    said = error.to_string();
+                    say(&format!("Waiting. {said}"));
+                }
+                std::thread::sleep(INSIST_PAUSE);
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// Prints a result. A reader who has seen enough (`| head`) is no error.

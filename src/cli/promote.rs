@@ -1,15 +1,18 @@
 //! `rblk promote`: become Primary.
 
-use super::{Place, name_argument, say};
+use super::{Place, insist, name_argument, say};
 use crate::config::Name;
 use crate::ctl::client::Client;
 use crate::ctl::proto::Request;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 const AFTER_HELP: &str = "\
 Example, on the node that shall use the volume:
   rblk promote swarm
   mount /dev/ublkb0 /srv       # `rblk status swarm` names the device
+
+As a unit of systemd does, which waits for the daemon and the other node:
+  rblk promote swarm --wait
 
 If the other node is lost for good and this node's data may be older:
   rblk promote swarm --force";
@@ -28,12 +31,19 @@ pub(super) struct Promote {
     /// node has are then lost when the two meet again
     #[arg(long)]
     force: bool,
+    /// If it is not safe now, wait until it is, and say what for
+    #[arg(long, conflicts_with = "force")]
+    wait: bool,
 }
 
 impl Promote {
     pub(super) fn run(self, place: &Place) -> Result<()> {
-        let mut client = Client::connect(&place.run_dir, self.name.as_str())?.on_slow(say);
-        client.command(&Request::Promote { force: self.force })?;
+        // A daemon that starts, restarts or asks the other node is worth another try.
+        let again = [Kind::Refused, Kind::Busy, Kind::NotRunning, Kind::Protocol];
+        insist(if self.wait { &again } else { &[] }, || {
+            let mut client = Client::connect(&place.run_dir, self.name.as_str())?.on_slow(say);
+            client.command(&Request::Promote { force: self.force })
+        })?;
         say(&format!("{} is Primary on this node.", self.name));
         Ok(())
     }

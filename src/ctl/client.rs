@@ -98,9 +98,21 @@ impl Client {
     /// # Errors
     /// `Io` if it does not end in time, or what the daemon says.
     pub fn detach(&mut self) -> Result<()> {
+        self.end(&Request::Detach)
+    }
+
+    /// Has the daemon leave its device to the next one, and waits until its process has ended.
+    ///
+    /// # Errors
+    /// As [`Client::detach`].
+    pub fn hand_over(&mut self) -> Result<()> {
+        self.end(&Request::HandOver)
+    }
+
+    fn end(&mut self, request: &Request) -> Result<()> {
         // Opened first, so that it cannot come to name a later process with the same id.
         let process = self.lines.peer_process();
-        self.command(&Request::Detach)?;
+        self.command(request)?;
         let Some(process) = process else {
             return Ok(());
         };

@@ -37,6 +37,9 @@ pub enum Request {
     Demote,
     /// Leave in good order and end the daemon. Answered before it ends.
     Detach,
+    /// End the daemon and leave the device, with its clients waiting, to the next one. Without a device that can be
+    /// left it is as `Detach`.
+    HandOver,
     /// Part from the peer, and stand alone.
     Disconnect,
     /// Look for the peer again.

@@ -119,9 +119,20 @@ impl Drop for Server {
     }
 }
 
+/// True if a daemon of resource `name` runs.
+pub fn runs(run_dir: &Path, name: &str) -> bool {
+    let Ok(file) = File::open(lock_path(run_dir, name)) else { return false };
+    // Shared, and let go of at once: a daemon that starts now tries again.
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
+fn lock_path(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join(format!("{name}.lock"))
+}
+
 /// Takes the lock that says "the daemon of this resource". It also decides between two that start at once.
 fn lock(run_dir: &Path, name: &str) -> Result<File> {
-    let path = run_dir.join(format!("{name}.lock"));
+    let path = lock_path(run_dir, name);
     let what = || format!("Cannot lock {}", path.display());
     let file = File::options()
         .create(true)

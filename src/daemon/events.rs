@@ -74,8 +74,9 @@ impl Events {
 impl Daemon {
     /// A state that can be watched may have changed.
     pub(super) fn remember_events(&mut self) {
-        let now = lines(&self.status_if(false));
-        self.events.look(now);
+        let status = self.status_if(false);
+        self.systemd.state(&status);
+        self.events.look(lines(&status));
     }
 
     /// A client asks for what is, or for what happened.

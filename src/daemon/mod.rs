@@ -4,7 +4,8 @@
 //! - `open.rs` reads the metadata, `peers.rs` has the connections, `act.rs` carries out what the core wishes.
 //! - `handlers.rs` is what runs at an event: the operator's commands.
 //! - `salvage.rs` saves what a resync would discard.
-//! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see.
+//! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see, and
+//!   `systemd.rs` what systemd hears.
 
 mod act;
 mod device;
@@ -19,6 +20,7 @@ mod refusal;
 mod run;
 mod salvage;
 mod status;
+mod systemd;
 
 use crate::config::Config;
 use crate::error::Result;

@@ -116,6 +116,7 @@ impl Daemon {
                 self.command(request, Command::Promote { force }, Some(answer));
             }
             Request::Demote | Request::Detach => self.take_device_away(request, Some(answer)),
+            Request::HandOver => self.hand_over(answer),
             Request::Disconnect => self.command(request, Command::Disconnect, Some(answer)),
             Request::Connect { discard_my_data, .. } => {
                 self.command(request, Command::Connect { discard_my_data }, Some(answer));
@@ -143,19 +144,40 @@ impl Daemon {
             return;
         }
         if let Some(front) = &mut self.front {
-            let openers = front.openers();
-            if !openers.is_empty() && front.leave_to_successor() {
-                let users = openers.join(", ");
+            let users = front.users();
+            if !users.is_empty() && front.leave_to_successor() {
+                let users = users.join(", ");
                 tracing::warn!(
                     "asked to stop while the device is in use by {users}: it waits for the next daemon"
                 );
-                self.orders.left = true;
-                self.orders.left_device = true;
+                self.leave_device();
                 return;
             }
         }
         tracing::info!("asked to stop");
         self.stop_device(Request::Detach, None);
+    }
+
+    /// The next daemon is about to start: it is to find the device, and with it the role, as they are.
+    fn hand_over(&mut self, answer: SyncSender<Reply>) {
+        if self.orders.gives_up_role() {
+            let error = Error::new(Kind::Busy, self.failed(&Request::HandOver))
+                .why("a demote or detach is under way")
+                .remedy("wait for it to end");
+            send(Some(answer), Reply::from(error));
+        } else if self.front.as_mut().is_some_and(|front| front.leave_to_successor()) {
+            tracing::info!("handed over: the device waits for the next daemon");
+            self.leave_device();
+            send(Some(answer), Reply::Ok);
+        } else {
+            self.orders.wants_primary = false;
+            self.stop_device(Request::Detach, Some(answer));
+        }
+    }
+
+    fn leave_device(&mut self) {
+        self.orders.left = true;
+        self.orders.left_device = true;
     }
 
     /// What the device says of itself.
@@ -214,11 +236,11 @@ impl Daemon {
     fn users_may_be_gone(&mut self) {
         let now = self.clock.now();
         let Some(held) = self.orders.held.take_if(|held| held.look_at <= now) else { return };
-        let openers = match &self.front {
-            Some(front) => front.openers(),
+        let users = match &self.front {
+            Some(front) => front.users(),
             None => device::record(&self.options).users(),
         };
-        if openers.is_empty() {
+        if users.is_empty() {
             // Where both are to be Primary, one that stepped down by itself comes back when it has the data.
             let by_itself = held.answer.is_none();
             self.orders.wants_primary =
@@ -231,7 +253,7 @@ impl Daemon {
             self.orders.held = Some(Held { look_at: now.plus_ms(LET_GO_LOOK_MS), ..held });
         } else {
             let error = Error::new(Kind::Busy, self.failed(&held.request))
-                .why(format!("the device is in use by {}", openers.join(", ")))
+                .why(format!("the device is in use by {}", users.join(", ")))
                 .remedy("unmount it and stop its users, then try again");
             send(held.answer, Reply::from(error));
         }
@@ -271,7 +293,7 @@ impl Daemon {
         let beside = self.options.config.policies.dual_primary && snapshot.peer_role.is_some();
         let free = snapshot.peer_role == Some(Role::Secondary) || alone || beside;
         if snapshot.role == Role::Primary {
-            self.orders.wants_primary = false;
+            self.orders.wants_primary = self.orders.gives_up_role();
         } else if good && free {
             self.orders.retry_at = now.plus_ms(PROMOTE_RETRY_MS);
             self.command(

@@ -13,6 +13,7 @@ impl Daemon {
             Request::Promote { .. } => format!("Cannot promote {name}"),
             Request::Demote => format!("Cannot demote {name}"),
             Request::Detach => format!("Cannot detach {name}"),
+            Request::HandOver => format!("Cannot hand {name} over"),
             Request::Events { .. } => format!("Cannot watch {name}"),
             Request::Status => format!("Cannot show {name}"),
             Request::Disconnect => format!("Cannot disconnect {name}"),

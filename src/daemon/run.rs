@@ -16,6 +16,7 @@ use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
 use super::salvage::Salvage;
 use super::status::{self, Surroundings};
+use super::systemd::Systemd;
 use super::{AttachOptions, device, open, process};
 use crate::ctl::server::Server;
 use crate::ctl::status::Resource;
@@ -66,6 +67,7 @@ pub(super) struct Daemon {
     pub(super) story: Story,
     pub(super) salvage: Salvage,
     pub(super) events: Events,
+    pub(super) systemd: Systemd,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
     signals: signal_hook::iterator::Handle,
@@ -135,6 +137,7 @@ impl Daemon {
             story: Story::default(),
             salvage,
             events: Events::default(),
+            systemd: Systemd::new(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
             signals,
@@ -149,11 +152,13 @@ impl Daemon {
     pub(super) fn run(mut self) -> Result<()> {
         let what = || "The daemon cannot go on".to_owned();
         self.act();
-        tell_systemd();
+        self.remember_events();
+        self.systemd.ready();
         let mut leave_by: Option<Tick> = None;
         loop {
             self.turn();
             if self.orders.left && leave_by.is_none() {
+                self.systemd.stopping();
                 self.peers.stop(&mut self.io);
                 leave_by = Some(self.clock.now().plus_ms(LEAVE_MS));
             }
@@ -181,6 +186,7 @@ impl Daemon {
 
     /// Everything that can be done now.
     fn turn(&mut self) {
+        self.systemd.turned();
         while let Some(done) = self.io.ring.next() {
             self.on_completion(done);
         }
@@ -306,12 +312,5 @@ impl Daemon {
             salvage: self.salvage.status(self.options.config.saves_to()),
         };
         status::resource(&self.replica.snapshot(), &around)
-    }
-}
-
-/// Tells systemd that the node is up. Without systemd nobody listens.
-fn tell_systemd() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!("systemd was not told: {error}");
     }
 }

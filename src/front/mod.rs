@@ -64,6 +64,11 @@ pub trait Front {
     /// Who has the device open, in words for a message: empty if nobody.
     fn openers(&self) -> Vec<String>;
 
+    /// As [`Front::openers`], but surely somebody if there is somebody: to be asked before the device is taken away.
+    fn users(&self) -> Vec<String> {
+        self.openers()
+    }
+
     /// Where clients find it, for status: a device path or an NBD URI.
     fn address(&self) -> String;
 
@@ -84,8 +89,8 @@ pub trait Front {
         None
     }
 
-    /// Leaves the device to the next daemon, with its clients waiting. The process is to end at once. False if this
-    /// kind of device cannot be left.
+    /// Leaves the device to the next daemon, with its clients waiting. The process is to end at once. False if it
+    /// cannot be left: no client has seen it yet, it is being taken away, or no device of this kind can.
     fn leave_to_successor(&mut self) -> bool {
         false
     }

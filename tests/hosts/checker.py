@@ -15,6 +15,8 @@ A write in flight, or whose connection was lost, may be seen or not; once it has
 must stay the same. Discards and zeroes are writes too: their units read as zeroes.
 """
 
+import collections
+import itertools
 import mmap
 import os
 import random
@@ -56,6 +58,7 @@ class Checker:
         self._lock = threading.Lock()
         self._begin = _first_write()
         self._units = {}        # unit -> writes that may be seen, oldest first
+        self._gone = {}         # unit -> the last of those that were seen before
         self._number = 0
         self._unstable = []     # done, not yet covered by a flush
 
@@ -110,6 +113,9 @@ class Checker:
             writes = self._units[unit]
             if len(writes) > 1:
                 self._units[unit] = [w for w in writes if not _over(w, newer)]
+                # A read that was submitted before them may still return them.
+                gone = [w for w in writes if _over(w, newer)]
+                self._gone.setdefault(unit, collections.deque(maxlen=256)).extend(gone)
 
     def visible(self, offset, length):
         """What a read that is submitted now may find: to be passed to `check`."""
@@ -132,7 +138,8 @@ class Checker:
                 unit = (offset + place) // self.unit
                 legal = self._legal(unit, after_power_cut) if seen is None else seen[1][unit]
                 if seen is not None:
-                    legal = legal + [w for w in self._units.get(unit, []) if w.number > seen[0]]
+                    later = itertools.chain(self._units.get(unit, []), self._gone.get(unit, []))
+                    legal = legal + [w for w in later if w.number > seen[0]]
                 fault, found = self._check_unit(unit, data[place:place + self.unit], legal)
                 if fault:
                     faults.append(fault)

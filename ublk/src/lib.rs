@@ -49,7 +49,7 @@ pub use device::{Control, Device};
 pub use error::Error;
 pub use features::{Features, Unavailable, available};
 pub use list::{DeviceInfo, DeviceState, device_info, devices};
-pub use openers::openers;
+pub use openers::{is_held, openers};
 pub use options::Options;
 pub use queue::Queue;
 pub use request::{Event, Op, Request};

@@ -6,7 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::RawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Opening a device takes no time, unless that makes the kernel read from it.
+const OPEN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Major and minor number of a block device.
 type Number = (u32, u32);
@@ -30,6 +36,24 @@ pub fn openers(id: u32) -> Vec<String> {
     let processes = users.into_iter().map(|(pid, name)| format!("process {pid} ({name})"));
     let stacked = holders(id).into_iter().map(|name| format!("held by {name}"));
     mounts.into_iter().chain(stacked).chain(swaps(id)).chain(processes).collect()
+}
+
+/// Whether somebody holds `/dev/ublkbN` for himself, whom [`openers`] may not see: a ZFS pool, or a mount in a
+/// namespace without processes. Who mounts it at this very moment is told that it is busy: to be asked before it is
+/// taken away.
+pub fn is_held(id: u32) -> bool {
+    let (send, answer) = channel();
+    let device = format!("/dev/ublkb{id}");
+    let probe = move || {
+        let flags = libc::O_EXCL | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let opened = fs::File::options().read(true).custom_flags(flags).open(device);
+        let _ = send.send(opened.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY)));
+    };
+    // A thread, since whoever asks may be the one who serves what the kernel reads.
+    match std::thread::Builder::new().spawn(probe) {
+        Ok(_) => answer.recv_timeout(OPEN_LIMIT).unwrap_or(true),
+        Err(_) => true,
+    }
 }
 
 /// The numbers of the device and its partitions.

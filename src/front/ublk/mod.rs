@@ -66,6 +66,8 @@ pub fn availability() -> Result<(), rblk_ublk::Unavailable> {
 /// A ublk device as a front.
 pub struct UblkFront {
     stage: Stage,
+    /// It was another daemon's before.
+    taken_over: bool,
     id: Option<u32>,
     queue: Option<UblkQueue>,
     /// By tag: how the request is answered if it is done.
@@ -108,6 +110,7 @@ impl UblkFront {
         let (orders, their_orders) = channel();
         let (their_reports, reports) = channel();
         // Not joined: when it is in the driver's hands, only the driver ends it.
+        let taken_over = wanted.id.is_some();
         let helper = std::thread::Builder::new().name("ublk-control".to_owned());
         let spawned = helper.spawn(move || {
             let tell = |report| announce(&their_reports, &ringer, report);
@@ -119,6 +122,7 @@ impl UblkFront {
         }
         Ok(UblkFront {
             stage: Stage::Making,
+            taken_over,
             id: None,
             queue: None,
             answers: [Answer { result: 0, data: false }; FRONT_REQUESTS_MAX],
@@ -304,6 +308,10 @@ impl Front for UblkFront {
         self.id.map(rblk_ublk::openers).unwrap_or_default()
     }
 
+    fn users(&self) -> Vec<String> {
+        self.id.map(orphan::users).unwrap_or_default()
+    }
+
     fn address(&self) -> String {
         match self.id {
             Some(id) => format!("/dev/ublkb{id}"),
@@ -340,6 +348,10 @@ impl Front for UblkFront {
     /// Requests in flight come again at the next daemon, and those that come here now are left to it. The queue's
     /// entries stay on the ring until the process ends: only then the device can be taken over.
     fn leave_to_successor(&mut self) -> bool {
+        let has_clients = self.stage == Stage::Ready || self.taken_over;
+        if !has_clients || matches!(self.stage, Stage::Stopping | Stage::Gone | Stage::Failed) {
+            return false;
+        }
         self.orders = None;
         self.stage = Stage::Left;
         true

@@ -8,8 +8,20 @@ use rblk_ublk::{Control, DeviceState, device_info};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Of the file's name, after that of the resource.
+const SUFFIX: &str = ".ublk";
 /// Longest wait for the driver to take away a device that nobody uses.
 const REMOVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Who has device `id` open; somebody without a name, if it is held by one whom the system does not tell.
+pub(super) fn users(id: u32) -> Vec<String> {
+    let known = rblk_ublk::openers(id);
+    if known.is_empty() && rblk_ublk::is_held(id) {
+        let who = "the kernel itself: a ZFS pool, or a mount that no process sees";
+        return vec![who.to_owned()];
+    }
+    known
+}
 
 /// The file that keeps the number of a resource's device.
 #[derive(Clone, Debug)]
@@ -20,7 +32,19 @@ pub struct Record {
 impl Record {
     /// Of resource `name`, in `run_dir`.
     pub fn new(run_dir: &Path, name: &str) -> Record {
-        Record { path: run_dir.join(format!("{name}.ublk")) }
+        Record { path: run_dir.join(format!("{name}{SUFFIX}")) }
+    }
+
+    /// The resources whose device has, or had, this number.
+    pub fn names_of(run_dir: &Path, id: u32) -> Vec<String> {
+        let entries = std::fs::read_dir(run_dir).into_iter().flatten();
+        let named = entries.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+            let kept = std::fs::read_to_string(&path).ok()?;
+            (kept.trim().parse() == Ok(id)).then(|| name.to_owned())
+        });
+        named.collect()
     }
 
     /// Keeps the number.
@@ -54,6 +78,14 @@ impl Record {
                 Ok(None)
             }
             Some(DeviceState::Quiesced) => Ok(Some(id)),
+            // Its daemon died before clients could see it, or after they had lost it.
+            Some(DeviceState::Dead) => {
+                Control::open(id)
+                    .and_then(|mut control| control.delete(REMOVE_LIMIT))
+                    .map_err(|error| Error::new(Kind::Io, what()).source(error))?;
+                self.forget();
+                Ok(None)
+            }
             Some(state) => Err(Error::new(Kind::Busy, what())
                 .why(format!("it is {state:?}"))
                 .remedy("end the process that serves it, then attach again")),
@@ -63,7 +95,7 @@ impl Record {
     /// Who has the waiting device open; why it cannot be told, if so.
     pub fn users(&self) -> Vec<String> {
         match self.orphan() {
-            Ok(Some(id)) => rblk_ublk::openers(id),
+            Ok(Some(id)) => users(id),
             Ok(None) => Vec::new(),
             Err(error) => vec![error.to_string()],
         }
