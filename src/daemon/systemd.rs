@@ -150,6 +150,7 @@ mod tests {
         let good = line(&status);
         assert!(good.starts_with("Primary, disk UpToDate; docker2 Secondary, disk "), "{good}");
         status.connections[0].connection_state = ConnectionState::Connecting;
+        status.rblk.why.suspended.clear();
         status.rblk.why.not_connected = vec!["nobody answers".to_owned()];
         assert_eq!(line(&status), "Primary, disk UpToDate; docker2 Connecting. nobody answers");
     }

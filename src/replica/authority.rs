@@ -15,8 +15,8 @@
 //! this is asked while the answer is known: the peer is there and has no disk, it stepped back in good order, it is on
 //! record as behind, or an operator chose this node. That an operator parted the two says nothing of the peer.
 //!
-//! Two Primaries that lose each other both freeze: writes wait for the answer as above, and reads as well, since the other
-//! may be the one that goes on. It is sure of that only when this node must have noticed, so it waits for twice the
+//! Two Primaries that lose each other both freeze: writes wait for the answer as above, and reads as well, since the
+//! other may be the one that goes on. It is sure of that only when this node must have noticed, so it waits for twice the
 //! peer timeout at least. A node that learns that the other went on is *superseded*: nothing that it was asked since
 //! can be answered any more, and its requests fail, so that its clients let go and it can take in the other's data.
 //!
@@ -120,8 +120,8 @@ impl Replica {
             && !self.sb.peer_outdated
     }
 
-    /// Another Primary may not have noticed yet that it lost this node: what is completed here without it, it might read
-    /// as it was before. It cannot if somebody has made sure that it is off; and an operator may know better.
+    /// Another Primary may not have noticed yet that it lost this node: what is completed here without it, it might
+    /// read as it was before. It cannot if somebody has made sure that it is off; and an operator may know better.
     pub(super) fn peer_may_read(&self) -> bool {
         self.settings.policies.dual_primary
             && self.role == Role::Primary

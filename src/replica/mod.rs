@@ -35,6 +35,7 @@ pub mod event;
 mod exchange;
 mod flush;
 pub mod generation;
+mod hello;
 mod legs;
 mod link;
 mod losses;

@@ -2,7 +2,7 @@
 //!
 //! | order | refused while | what it does |
 //! |---|---|---|
-//! | disconnect | both are Primary, or clients of one work on the other's disk alone | says goodbye, then stands alone |
+//! | disconnect | both are Primary, or one works on the other's disk alone | says goodbye, then stands alone |
 //! | connect | leaving | looks for the peer again |
 //! | ... discard | Primary, or connected | and the next verdict may void this node's changes (`generation.rs`) |
 //! | invalidate | Primary, resync, the peer is met, has no good data or is behind | forgets what the data is |

@@ -5,8 +5,8 @@
 //! start when nothing that came before overlaps it. Resync jobs enter as well: between the read at the source
 //! and the answer of the target no client may write there.
 //!
-//! With two Primaries one node says which write comes first (`order.rs`). At the other, a write that came later may have
-//! to go ahead: it *overtakes*, and the earlier waits for it.
+//! With two Primaries one node says which write comes first (`order.rs`). At the other, a write that came later may
+//! have to go ahead: it *overtakes*, and the earlier waits for it.
 
 use crate::span::Span;
 

@@ -357,8 +357,8 @@ impl Replica {
         }
     }
 
-    /// Nothing is in flight and all is stable: an empty log says so. A Primary without a disk may write through this one
-    /// meanwhile.
+    /// Nothing is in flight and all is stable: an empty log says so. A Primary without a disk may write through this
+    /// one meanwhile.
     fn sink(&mut self) {
         self.activity.clear();
         let served = self.settings.policies.dual_primary && !self.link.peer_has_disk();

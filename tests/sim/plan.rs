@@ -106,8 +106,8 @@ impl Plan {
         Policies { dual_primary: self.dual, ..crate::policies::of(self.policies) }
     }
 
-    /// Both nodes are to be Primary. An operator's split brain has one Primary by its lights, and both that go on each by
-    /// itself is a split brain by order: stories tell of those.
+    /// Both nodes are to be Primary. An operator's split brain has one Primary by its lights, and two that both go on
+    /// are one by order: stories tell of those.
     fn two_primaries(&mut self, rng: &mut Rng) {
         self.dual = true;
         self.windows = rng.pick(&[1, 1, 3, 64]);

@@ -122,7 +122,8 @@ def state_text(base="None", flags=("false",) * 6, dirty=9, marks=(3, 4),
         f"State(State {{ current: Some(AAAAAAAA), base: {base}, history: [BBBBBBBB, CCCCCCCC], disk: UpToDate, "
         f"role: Primary, dirty_blocks: {dirty}, crashed: {flags[0]}, survivor: {flags[1]}, "
         f"peer_outdated: {flags[2]}, discard_my_data: {flags[3]}, parted_primary: {flags[4]}, "
-        f"policies: Policies {{ dual_primary: {flags[5]}, after_0pri: {policies[0]}, after_1pri: {policies[1]}, after_2pri: {policies[2]}, "
+        f"policies: Policies {{ dual_primary: {flags[5]}, after_0pri: {policies[0]}, "
+        f"after_1pri: {policies[1]}, after_2pri: {policies[2]}, "
         f"rr_conflict: {policies[3]} }}, "
         f"mark: {marks[0]}, peer_mark: {marks[1]} }})"
     )

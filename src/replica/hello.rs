@@ -1,0 +1,48 @@
+//! Whether what the peer says of itself and its limits fits this node: before anything is said of data.
+
+use super::Replica;
+use crate::limits::{BLOCK_SECTORS, IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_ZERO_CREDITS};
+use crate::wire::message::{Hello, Refusal, Role};
+use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
+
+impl Replica {
+    pub(super) fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {
+        if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
+            return Err(Refusal::Protocol);
+        }
+        if hello.volume != self.sb.volume {
+            return Err(Refusal::Volume);
+        }
+        if hello.node != self.peer_node {
+            return Err(Refusal::Node);
+        }
+        // Clients and resync together never have more out than this, so nobody waits for a credit in mid-air.
+        let credits_suffice = usize::from(hello.data_credits) >= PEER_DATA_CREDITS
+            && usize::from(hello.zero_credits) >= PEER_ZERO_CREDITS
+            && hello.read_credits > 0;
+        let payload_fits = hello.payload_bytes_max as usize >= IO_BYTES_MAX;
+        if !payload_fits || !credits_suffice || ![512, 4096].contains(&hello.block_bytes) {
+            return Err(Refusal::Limits);
+        }
+        if self.role == Role::Primary && hello.block_bytes > self.block_bytes {
+            return Err(Refusal::Limits); // clients already use the smaller block
+        }
+        self.agree_on_size(hello).map(|_| ())
+    }
+
+    /// The smaller usable size counts, but a size once agreed on stays.
+    pub(super) fn agree_on_size(&self, hello: &Hello) -> Result<u64, Refusal> {
+        let mine = self.sb.agreed_sectors;
+        let theirs = hello.agreed_sectors;
+        let agreed = match (mine, theirs) {
+            (0, 0) => self.sb.usable_sectors.min(hello.usable_sectors),
+            (0, size) | (size, 0) => size,
+            (a, b) if a == b => a,
+            _ => return Err(Refusal::Size),
+        };
+        let fits = agreed <= self.sb.usable_sectors && agreed <= hello.usable_sectors;
+        let in_use = self.role == Role::Primary && agreed != self.sectors;
+        let whole = agreed > 0 && agreed.is_multiple_of(BLOCK_SECTORS);
+        if fits && !in_use && whole { Ok(agreed) } else { Err(Refusal::Size) }
+    }
+}
