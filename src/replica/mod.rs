@@ -344,8 +344,10 @@ impl Replica {
             self.pump_requests();
             self.pump_watermark();
             self.pump_meta();
+            // The last request may just have failed, and nothing else may ever happen.
+            let moved = self.pump_role();
             // A step of metadata that had nothing to write is durable at once, and somebody may wait for it.
-            if self.meta.durable() == before {
+            if self.meta.durable() == before && !moved {
                 break;
             }
         }

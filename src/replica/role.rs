@@ -303,8 +303,9 @@ impl Replica {
         self.role_change = RoleChange::draining(id, Leave::Detach);
     }
 
-    /// Moves the change of role on as far as it goes.
-    pub(super) fn pump_role(&mut self) {
+    /// Moves the change of role on as far as it goes. True if it has moved.
+    pub(super) fn pump_role(&mut self) -> bool {
+        let began = self.role_change.stage;
         loop {
             let before = self.role_change.stage;
             match before {
@@ -331,7 +332,7 @@ impl Replica {
                 _ => {}
             }
             if before == self.role_change.stage {
-                return;
+                return before != began;
             }
         }
     }
