@@ -148,9 +148,6 @@ class Guest:
                           'aio=io_uring,discard=unmap',
                 '-device', f'virtio-blk-pci,drive=disk{index},serial=disk{index}',
             ]
-        if self.lab.layer:
-            command += ['-drive', f'file={self.lab.layer},if=none,id=layer,readonly=on,format=raw',
-                        '-device', 'virtio-blk-pci,drive=layer,serial=layer']
         return command
 
     def wait(self):
