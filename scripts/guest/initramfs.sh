@@ -10,15 +10,7 @@ for module in $($B cat /modules/order); do $B insmod "/modules/$module"; done
 $B mount -t ext4 -o ro /dev/vda /lower || exec $B poweroff -f
 $B mount -t tmpfs tmpfs /rw
 $B mkdir /rw/upper /rw/work
-lower=/lower
-for disk in /sys/block/vd*; do
-    if [ "$($B cat "$disk/serial")" = layer ]; then
-        $B mkdir /layer
-        $B mount -t ext4 -o ro "/dev/${disk##*/}" /layer || exec $B poweroff -f
-        lower=/layer:/lower
-    fi
-done
-$B mount -t overlay -o "lowerdir=$lower,upperdir=/rw/upper,workdir=/rw/work" overlay /new
+$B mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new
 $B mkdir -p /new/host
 $B mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 host /new/host
 # What a test has installed is there again after each boot.

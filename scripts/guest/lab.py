@@ -21,11 +21,9 @@ import subprocess
 
 import build
 from guest import Guest
-from layer import layer as make_layer
 
-# disks_mb: one disk each. cpus, memory_mb: of each guest. systemd: as process 1. append: kernel arguments. layer: of
-# layer.py, laid over the root.
-Options = collections.namedtuple('Options', 'disks_mb cpus memory_mb systemd append layer')
+# disks_mb: one disk each. cpus, memory_mb: of each guest. systemd: as process 1. append: kernel arguments.
+Options = collections.namedtuple('Options', 'disks_mb cpus memory_mb systemd append')
 
 NAMESPACE = 'rblk-guest-'
 PR_SET_PDEATHSIG = 1
@@ -36,12 +34,11 @@ class Lab:
     """A network with guests on it. A context manager: they run inside the `with`."""
 
     def __init__(self, guests=2, disks_mb=(1024,), cpus=1, memory_mb=1024, systemd=False,
-                 append='', layer=None):
+                 append=''):
         if os.geteuid() != 0:
             raise SystemExit('The guest lab needs root: network namespace, bridge, taps.')
         self.image = build.image()
-        self.layer = make_layer(layer) if layer else None
-        self.options = Options(tuple(disks_mb), cpus, memory_mb, systemd, append, layer)
+        self.options = Options(tuple(disks_mb), cpus, memory_mb, systemd, append)
         self.namespace = f'{NAMESPACE}{os.getpid()}'
         self.directory = os.path.join(build.directory(), 'runs', str(os.getpid()))
         remove_leftovers()

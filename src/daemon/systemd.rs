@@ -132,8 +132,8 @@ fn line(status: &Resource) -> String {
         _ => format!("{} {}", peer.name, peer.connection_state),
     };
     let why = &status.rblk.why;
-    let reason = why.suspended.first().or(why.not_connected.first()).or(why.not_promotable.first());
-    if let Some(reason) = reason {
+    let reasons = [&why.suspended, &why.not_connected, &why.not_promotable];
+    for reason in reasons.into_iter().filter_map(|all| all.first()) {
         line += &format!(". {reason}");
     }
     line
@@ -150,8 +150,10 @@ mod tests {
         let good = line(&status);
         assert!(good.starts_with("Primary, disk UpToDate; docker2 Secondary, disk "), "{good}");
         status.connections[0].connection_state = ConnectionState::Connecting;
-        status.rblk.why.suspended.clear();
+        status.rblk.why.suspended = vec![];
         status.rblk.why.not_connected = vec!["nobody answers".to_owned()];
-        assert_eq!(line(&status), "Primary, disk UpToDate; docker2 Connecting. nobody answers");
+        status.rblk.why.not_promotable = vec!["it is behind".to_owned()];
+        let bad = "Primary, disk UpToDate; docker2 Connecting. nobody answers. it is behind";
+        assert_eq!(line(&status), bad);
     }
 }
