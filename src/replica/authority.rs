@@ -16,9 +16,10 @@
 //! record as behind, or an operator chose this node. That an operator parted the two says nothing of the peer.
 //!
 //! Two Primaries that lose each other both freeze: writes wait for the answer as above, and reads as well, since the
-//! other may be the one that goes on. It is sure of that only when this node must have noticed, so it waits for twice the
-//! peer timeout at least. A node that learns that the other went on is *superseded*: nothing that it was asked since
-//! can be answered any more, and its requests fail, so that its clients let go and it can take in the other's data.
+//! other may be the one that goes on. It is sure of that only when this node must have noticed, so it waits for twice
+//! the peer timeout at least. A node that learns that the other went on is *superseded*: nothing that it was asked
+//! since can be answered any more, and its requests fail, so that its clients let go and it can take in the other's
+//! data.
 //!
 //! A confirmed fence lasts until the nodes are up together again. An answer to a question of an earlier separation is
 //! recognised by its number and dropped.
