@@ -188,25 +188,3 @@ fn a_meeting_without_a_disk_makes_nobody_a_survivor() {
     assert_eq!(story.read(0, block, 2), FrontResult::Done);
     story.ends_well();
 }
-
-/// A Primary has no good data of its own, its source is gone, and an operator has parted the two: requests that wait
-/// fail when the node is to leave, and it leaves then, although nothing else happens that would remind it.
-#[test]
-fn a_primary_that_nobody_can_help_leaves() {
-    let mut story = Story::of_two(true);
-    let block = story.block_in(2);
-    assert_eq!(story.promote(0, true), Ok(()));
-    story.until("it is copied", |story| story.state(1).replication == Replication::SyncTarget);
-    assert_eq!(story.command(0, Command::Demote), Ok(()));
-    assert_eq!(story.promote(1, false), Ok(()));
-    assert_eq!(story.state(1).disk, DiskState::Inconsistent);
-    story.kill(0, true);
-    story.until("its source is lost", |story| !story.connected_at(1));
-    story.begin_read(1, block, 2);
-    story.rest(10_000);
-    assert_eq!(story.command(1, Command::Disconnect), Ok(()));
-    story.rest(10_000);
-    assert!(!story.world.client.is_idle(), "it waits for its source");
-    story.world.disk_failed = true; // clients may see errors
-    story.leave(1);
-}
