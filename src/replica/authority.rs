@@ -81,6 +81,11 @@ impl Separation {
         self.superseded = false;
     }
 
+    /// Since when somebody waits for the answer.
+    pub(super) fn frozen_since(&self) -> Option<Tick> {
+        self.since
+    }
+
     /// The peer went on without this node.
     pub(super) fn is_superseded(&self) -> bool {
         self.superseded
@@ -131,6 +136,15 @@ impl Replica {
             && !self.link.peer_noticed()
             && !self.separation.forced
             && self.separation.fence != Fence::Confirmed
+    }
+
+    /// Clients have waited for long while one greeting after the other came to nothing, as with a peer whose disk hangs.
+    /// A greeting begins now, so that peer answers nobody; and this node may go on.
+    pub(super) fn greets_in_vain(&self) -> bool {
+        let limit = (self.settings.ride_through_ms + 3 * self.settings.peer_timeout_ms) * 1000;
+        let late = self.separation.since.is_some_and(|since| self.now.since(since) >= limit);
+        let goes_on = self.settings.on_peer_lost == OnPeerLost::Continue;
+        late && goes_on && self.is_frozen() && self.disk == DiskState::UpToDate
     }
 
     /// Another Primary writes to both disks, too.

@@ -58,7 +58,9 @@ impl Replica {
                     && matches!(request.phase, Phase::Held | Phase::AwaitsAlone)
             });
             let asked = self.flusher.asked();
-            let since = held.map(|(_, request)| request.arrived).chain(asked).min();
+            // Two Primaries: reads and flushes wait, too, for it to be known who goes on.
+            let frozen = self.separation.frozen_since().filter(|_| self.is_frozen());
+            let since = held.map(|(_, request)| request.arrived).chain(asked).chain(frozen).min();
             since.map(|since| since.max(self.link.began()))
         };
         self.link.heard_since(self.now) >= limit

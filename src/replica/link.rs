@@ -484,6 +484,10 @@ impl Replica {
         }
         self.link.peer_hello = Some(*hello);
         self.link.peer_noticed = true;
+        if self.greets_in_vain() {
+            self.drop_link("clients wait, and this peer does not get through its greetings");
+            return;
+        }
         self.alone_if_awaited();
         self.link.phase = Phase::State;
     }

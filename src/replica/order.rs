@@ -73,9 +73,15 @@ impl Replica {
 
     /// Everything that overtook a request has run.
     pub(super) fn turn_came_again(&mut self, at: u32) {
-        if std::mem::take(&mut self.requests.get_mut(at).repeat) {
+        if !std::mem::take(&mut self.requests.get_mut(at).repeat) {
+            return;
+        }
+        if self.has_disk() {
             let request = *self.requests.get(at);
             self.start_local(at, request);
+        } else {
+            self.requests.get_mut(at).local = Leg::Failed; // what overtook it was let go with the disk
+            self.settle(at);
         }
     }
 }

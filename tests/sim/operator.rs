@@ -208,6 +208,10 @@ impl World {
             return false;
         }
         let void = self.oracle.victim == Some(node) || self.oracle.is_void(node);
+        if void && self.is_primary(node) {
+            self.command(node, Command::Demote); // before that nothing of it can be given up
+            return true;
+        }
         let discard = void && (self.healing || self.operator.rng.chance(80));
         self.command(node, Command::Connect { discard_my_data: discard });
         true
