@@ -138,7 +138,7 @@ impl Replica {
             && self.separation.fence != Fence::Confirmed
     }
 
-    /// Clients have waited for long while one greeting after the other came to nothing, as with a peer whose disk hangs.
+    /// Clients have waited for long while one greeting after the other came to nothing: the peer's disk may hang.
     /// A greeting begins now, so that peer answers nobody; and this node may go on.
     pub(super) fn greets_in_vain(&self) -> bool {
         let limit = (self.settings.ride_through_ms + 3 * self.settings.peer_timeout_ms) * 1000;
