@@ -36,6 +36,8 @@ mod geometry;
 mod guard;
 #[path = "sim/kept.rs"]
 mod kept;
+#[path = "sim/kept_dual.rs"]
+mod kept_dual;
 #[path = "sim/kept_exchange.rs"]
 mod kept_exchange;
 #[path = "sim/kept_fence.rs"]

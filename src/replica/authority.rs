@@ -81,11 +81,6 @@ impl Separation {
         self.superseded = false;
     }
 
-    /// Since when somebody waits for the answer.
-    pub(super) fn frozen_since(&self) -> Option<Tick> {
-        self.since
-    }
-
     /// The peer went on without this node.
     pub(super) fn is_superseded(&self) -> bool {
         self.superseded

@@ -57,10 +57,9 @@ impl Replica {
                 request.kind.is_front_write()
                     && matches!(request.phase, Phase::Held | Phase::AwaitsAlone)
             });
-            let asked = self.flusher.asked();
-            // Two Primaries: reads and flushes wait, too, for it to be known who goes on.
-            let frozen = self.separation.frozen_since().filter(|_| self.is_frozen());
-            let since = held.map(|(_, request)| request.arrived).chain(asked).chain(frozen).min();
+            // Two Primaries: reads wait, too, for it to be known who goes on.
+            let requests = held.map(|(_, request)| request).chain(self.awaiting_alone());
+            let since = requests.map(|request| request.arrived).chain(self.flusher.asked()).min();
             since.map(|since| since.max(self.link.began()))
         };
         self.link.heard_since(self.now) >= limit

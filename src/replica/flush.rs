@@ -61,12 +61,12 @@ impl Flusher {
         self.running.is_some()
     }
 
-    /// True if none runs and none is wanted.
     /// A flush is done here and waits for the record that this node is alone.
     pub(super) fn awaits_alone(&self) -> bool {
         !self.unrecorded.is_empty()
     }
 
+    /// True if none runs and none is wanted.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none() && !self.wanted && !self.serves_clients()
     }
@@ -250,8 +250,9 @@ impl Replica {
         }
         let recorded = if self.has_disk() {
             // Nothing differs: the peer, wherever it is, holds all of it on stable media. Of what another Primary has
-            // written nobody here knows.
-            let all_mine = !(self.settings.policies.dual_primary && self.link.has_lost_primary());
+            // written nobody here knows: not after it is lost, nor while it is up and could not flush it.
+            let dual = self.settings.policies.dual_primary;
+            let all_mine = !dual || !(self.link.is_up() || self.link.has_lost_primary());
             (self.dirty.count() == 0 && all_mine) || self.is_alone()
         } else {
             self.alone.peer_owns_data()

@@ -1,0 +1,111 @@
+//! Bugs of two Primaries that the simulator has shown, each as a story that shows it again.
+
+use crate::dual::two_primaries;
+use crate::fate::DiskPart;
+use crate::story::{PEER_TIMEOUT_MS, Story};
+use rblk::replica::event::FrontResult;
+use rblk::replica::snapshot::Connection;
+use rblk::wire::message::{DiskState, Role};
+
+impl Story {
+    fn all_is_answered(&mut self) {
+        self.until("all is answered", |story| story.world.client.is_idle());
+        self.world.step += 1;
+        assert_eq!(self.world.client.last_result, Some(FrontResult::Done));
+    }
+
+    /// The daemon is started anew, on a disk that works again, and its node is what it was.
+    fn returns_as_primary(&mut self, node: usize) {
+        self.kill(node, false);
+        self.world.mend_disks();
+        self.start(node);
+        self.heal();
+        assert_eq!(self.promote(node, false), Ok(()));
+    }
+}
+
+/// A write of the follower's is overtaken by one of the orderer's, on a disk that hangs from there on. What overtook it
+/// ends when the disk is given up, and it is not begun anew there.
+#[test]
+fn an_overtaken_write_is_not_begun_on_a_disk_that_was_given_up() {
+    let mut story = two_primaries(|plan| {
+        (plan.disk_typical, plan.disk_worst) = (50, 500);
+        (plan.net_typical, plan.net_worst) = (5_000, 6_000);
+        plan.disk_timeout_ms = 1_000;
+    });
+    let block = story.block_in(1);
+    for node in [0, 1] {
+        assert_eq!(story.write(node, block, 4), FrontResult::Done);
+    }
+    story.begin_read(1, block + 8, 1); // what comes in later takes its place, before the write's
+    story.begin_write(1, block, 2);
+    story.begin_write(0, block, 2);
+    story.rest(3);
+    assert!(story.world.client.waits_for(1) && story.world.client.waits_for(0), "they cross");
+    story.world.nodes[1].hang_next = true;
+    story.until("the disk is given up", |story| story.state(1).disk == DiskState::Diskless);
+    story.world.disk_failed = true;
+    story.all_is_answered();
+    story.returns_as_primary(1);
+    assert_eq!(story.read(1, block, 4), FrontResult::Done);
+    story.ends_well();
+}
+
+/// The peer comes back on a disk that hangs and gets no further than its first word: what was asked to be read
+/// meanwhile does not wait for it.
+#[test]
+fn reads_do_not_wait_for_a_peer_that_hangs_in_its_greeting() {
+    let mut story = two_primaries(|plan| plan.ride_through_ms = 0);
+    let block = story.block_in(1);
+    assert_eq!(story.write(1, block, 4), FrontResult::Done);
+    story.kill(1, false);
+    story.world.stall(1, 1_000_000_000, 100);
+    story.start(1);
+    story.until("it says something", |story| story.state(0).connection == Connection::Greeting);
+    story.begin_read(0, block, 4);
+    let began = story.world.now;
+    story.all_is_answered();
+    let waited = (story.world.now - began) / 1_000;
+    assert!(waited < 3 * PEER_TIMEOUT_MS, "{waited} ms");
+    story.returns_as_primary(1);
+    story.ends_well();
+}
+
+/// The other Primary's disk hangs in a write of ours. It dials again and again, and each greeting waits for that
+/// write: it does not keep this node from going on.
+#[test]
+fn a_primary_whose_disk_hangs_does_not_hold_the_other_for_ever() {
+    let mut story = two_primaries(|plan| plan.ride_through_ms = 1_000);
+    let block = story.block_in(1);
+    assert_eq!(story.write(0, block, 4), FrontResult::Done);
+    story.world.nodes[1].hang_next = true;
+    let began = story.world.now;
+    assert_eq!(story.write(0, block, 4), FrontResult::Done);
+    let waited = (story.world.now - began) / 1_000;
+    assert!(waited < 1_000 + 6 * PEER_TIMEOUT_MS, "{waited} ms");
+    assert_eq!(story.state(1).role, Role::Primary);
+    story.returns_as_primary(1);
+    assert_eq!(story.read(1, block, 4), FrontResult::Done);
+    story.ends_well();
+}
+
+/// The other Primary cannot flush what its own clients wrote, and has not yet said that its disk has failed: a flush
+/// here is answered when it is on record that this disk alone has all of it, although nothing of our own differs.
+#[test]
+fn a_flush_that_the_other_primary_failed_waits_for_the_record() {
+    for asked in [0, 1] {
+        let mut story = two_primaries(|_| {});
+        let before = story.generation(asked);
+        let block = story.block_in(1);
+        assert_eq!(story.write(1 - asked, block, 4), FrontResult::Done);
+        story.fail_next(1 - asked, DiskPart::Flush);
+        assert_eq!(story.flush(asked), FrontResult::Done);
+        assert_ne!(story.generation(asked), before, "it is on record");
+        story.until("the disk is given up", |story| {
+            story.state(1 - asked).disk == DiskState::Diskless
+        });
+        story.returns_as_primary(1 - asked);
+        assert_eq!(story.read(1 - asked, block, 4), FrontResult::Done);
+        story.ends_well();
+    }
+}
