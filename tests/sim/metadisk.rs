@@ -64,7 +64,7 @@ pub(crate) struct MetaDisk {
     log_sequence: u64,
     log: u64,
     pages: Vec<Bits>,
-    /// Grows with every change of what [`MetaDisk::record`] says.
+    /// Grows whenever [`MetaDisk::record`] covers less than before.
     pub(crate) version: u64,
 }
 
@@ -266,15 +266,26 @@ impl MetaDisk {
         };
         let clash = self.in_flight.values().any(|other| other.address == address);
         assert!(!clash, "oracle metadata: one block is written twice at once");
+        self.version += u64::from(self.takes_away(&content));
         self.in_flight.insert(op, MetaWrite { address, block, content });
-        self.version += 1;
     }
 
-    /// A write is on stable media.
+    /// A start would take less for dirty if this were written, as far as can be seen from what is on disk.
+    fn takes_away(&self, content: &Content) -> bool {
+        match content {
+            Content::Superblock(found) => found.current.is_some(),
+            Content::Log { extents, .. } => self.log_lost || self.log & !extents != 0,
+            Content::Page { page, bits } => {
+                let mut pairs = self.pages[*page as usize].iter().zip(bits.iter());
+                pairs.any(|(old, new)| old & !new != 0)
+            }
+        }
+    }
+
+    /// A write is on stable media. While it was in flight it counted already, for what it takes away.
     pub(crate) fn finish(&mut self, op: u64) {
         let write = self.in_flight.remove(&op).expect("a metadata write in flight");
         self.put(write.address, write.block);
-        self.version += 1;
         match write.content {
             Content::Superblock(found) => {
                 if found.sequence >= self.superblock.sequence {

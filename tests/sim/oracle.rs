@@ -31,6 +31,8 @@ use rblk::wire::message::{DiskState, Message, Role};
 use std::collections::BTreeMap;
 
 const SECTORS: usize = BLOCK_SECTORS as usize;
+/// Whatever comes next, all suspects are looked at.
+const UNKNOWN_GROUNDS: [(u64, u32, u64); 2] = [(u64::MAX, 0, 0); 2];
 
 /// A block on both disks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl Oracle {
         Oracle {
             suspects: Vec::new(),
             compared: vec![Compared::Same; geometry.dense_blocks()],
-            grounds: [(0, 0, 0); 2],
+            grounds: UNKNOWN_GROUNDS,
             parents,
             last,
             solo: BTreeMap::new(),
@@ -180,6 +182,8 @@ impl World {
             looked_at.retain(|block| !same(block));
             self.check_recorded(looked_at);
             self.oracle.grounds = grounds;
+        } else {
+            self.oracle.grounds = UNKNOWN_GROUNDS;
         }
         self.oracle.suspects = suspects;
         self.check_waits();
@@ -214,13 +218,17 @@ impl World {
             return;
         }
         let records = [0, 1].map(|node: usize| self.nodes[node].disk.meta.record());
+        // What a node knows that has its disk is in its memory; what is known of the others is on their disks.
+        let cores = [0, 1].map(|node: usize| {
+            let node = &self.nodes[node];
+            node.replica.as_ref().filter(|_| node.has_disk())
+        });
         for block in suspects {
             let number = self.geometry.block(*block as usize);
             if self.oracle.compared[*block as usize] == Compared::Differs {
-                let mut nodes = self.nodes.iter().zip(&records);
-                let tracked = nodes.any(|(node, record)| match &node.replica {
-                    Some(core) if node.has_disk() => core.tracks(number) || core.is_fresh(),
-                    _ => record.covers(number),
+                let tracked = cores.iter().zip(&records).any(|(core, record)| match core {
+                    Some(core) => core.tracks(number) || core.is_fresh(),
+                    None => record.covers(number),
                 });
                 assert!(tracked, "oracle tracked: block {number} differs and nobody knows");
             }
