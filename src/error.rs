@@ -53,6 +53,7 @@ impl Kind {
     /// | 0 | done |
     /// | 1 | failed, see stderr |
     /// | 2 | wrong usage |
+    /// | 4 | `doctor` and `drill`: no error, but warnings |
     /// | 5 | `wait`: not reached in time |
     pub fn exit_code(self) -> u8 {
         match self {

@@ -32,6 +32,7 @@ pub mod import;
 pub mod io;
 pub mod limits;
 pub mod meta;
+pub mod metrics;
 pub mod replica;
 pub mod salvage;
 pub mod span;

@@ -231,8 +231,23 @@ pub const EVENTS_AT_ONCE: usize = 64;
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.
 pub const CONTROL_CLIENTS_MAX: usize = 32;
-/// Orders for the daemon's loop that may wait: each control client has one at most, and the rest are requests of the
-/// system to stop, of which one is as good as eight.
+/// Scrapes of the metrics at once: one Prometheus has one, a pair of them two. More are turned away.
+pub const METRICS_CLIENTS_MAX: usize = 4;
+/// Time for one scrape, in seconds: whoever takes longer to ask or to read is let go.
+pub const METRICS_CLIENT_S: u64 = 5;
+/// Bytes of a request for the metrics: a scraper's header has some hundred.
+pub const METRICS_REQUEST_BYTES_MAX: usize = 4096;
+/// The metrics are not made anew in this time, in milliseconds, however many ask: half of the shortest interval of
+/// scrapes in use.
+pub const METRICS_AGE_MS: u64 = 500;
+/// An address for the metrics that could not be had is tried again after this time, in seconds.
+pub const METRICS_RETRY_S: u64 = 10;
+/// Messages of the log that may wait to be written: a bad hour of a volume has fewer. Beyond that they are counted.
+pub const LOG_RECORDS_MAX: usize = 1024;
+/// Bytes of a value in the log; the rest is cut off. With it the log that waits has 16 MiB at most.
+pub const LOG_RECORD_BYTES_MAX: usize = 16 << 10;
+/// Orders for the daemon's loop that may wait: each control client has one at most, the metrics one, and the rest
+/// are requests of the system to stop, of which one is as good as eight.
 pub const CONTROL_ORDERS_MAX: usize = CONTROL_CLIENTS_MAX + 8;
 /// NBD connections at once: above it the newest is turned away.
 pub const NBD_CLIENTS_MAX: usize = 16;

@@ -164,7 +164,12 @@ fn status(connected: bool) -> Resource {
 /// What is changed in the good file (first match), to what, the line to blame, and what must be said.
 const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
     ("[resource]", "[resource", 1, &["not TOML"]),
-    ("[resource]", "", 2, &["unknown key `name` in the file", "resource, handlers, salvage, node"]),
+    (
+        "[resource]",
+        "",
+        2,
+        &["unknown key `name` in the file", "resource, handlers, salvage, metrics, node"],
+    ),
     ("[resource]\nname = \"swarm\"", "", 1, &["no [resource]", "expected"]),
     ("[resource]\nname = \"swarm\"", "resource = 1", 1, &["integer", "expected a table"]),
     ("name = \"swarm\"", "", 1, &["no `name`", "expected name = "]),

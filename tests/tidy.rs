@@ -34,12 +34,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("front", &["error", "io", "replica::event", "wire::message"]),
     ("handlers", &["config", "error", "io"]),
     ("salvage", &["error", "io"]),
+    ("metrics", &["ctl", "error"]),
     ("ctl", &["config", "error", "meta", "replica", "wire::message"]),
     (
         "daemon",
         &[
-            "config", "ctl", "error", "front", "handlers", "io", "meta", "replica", "salvage",
-            "sync", "wire",
+            "config", "ctl", "error", "front", "handlers", "io", "meta", "metrics", "replica",
+            "salvage", "sync", "wire",
         ],
     ),
     (

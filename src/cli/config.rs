@@ -30,6 +30,9 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   max = \"10G\"                # for all that is kept of this resource
   enabled = true
 
+  [metrics]                  # for Prometheus: docs/metrics.md
+  listen = \"127.0.0.1:7791\" # for each resource a port of its own
+
   [[node]]
   name = \"docker1\"           # the host name
   address = \"192.168.1.1:7790\"
@@ -61,6 +64,13 @@ impl ShowConfig {
         if let Err(error) = config.local(place.node.as_deref()) {
             // The file is right all the same: it may be looked at on a third host.
             say(&format!("Note: {error}"));
+        }
+        if let Some(metrics) = config.metrics.filter(|metrics| metrics.public()) {
+            let listen = metrics.listen;
+            say(&format!(
+                "Note: everyone who reaches {listen} can read the metrics of {}.",
+                self.name
+            ));
         }
         if self.json { print_json(&config.effective()) } else { print(&config.to_toml()?) }
     }

@@ -12,11 +12,14 @@ mod demo;
 mod demote;
 mod detach;
 mod disconnect;
+mod doctor;
+mod drill;
 mod dump_meta;
 mod events;
 mod explain;
 mod import;
 mod invalidate;
+mod pages;
 mod progress;
 mod promote;
 mod render;
@@ -25,10 +28,11 @@ mod status;
 mod udev;
 mod units;
 mod wait;
+mod watch;
 
 use crate::config::{Config, Name, RUN_DIR};
 use crate::error::{Error, Kind, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -41,7 +45,7 @@ const INSIST_PAUSE: Duration = Duration::from_millis(500);
 /// Codes and places, at the end of `rblk --help`.
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed (stderr says why), 2 wrong usage,
-5 `wait`: not reached in time.
+4 `doctor` and `drill`: warnings, 5 `wait`: not reached in time.
 
 Example, on both nodes:
   rblk create swarm
@@ -88,6 +92,8 @@ enum Verb {
     Invalidate(invalidate::Invalidate),
     Status(status::Status),
     Explain(explain::Explain),
+    Doctor(doctor::Doctor),
+    Drill(drill::Drill),
     Events(events::Events),
     Wait(wait::Wait),
     Config(config::ShowConfig),
@@ -98,6 +104,9 @@ enum Verb {
     /// Started by `attach`: runs its handlers
     #[command(hide = true)]
     HandlerRunner,
+    /// For packages
+    #[command(hide = true)]
+    Pages(pages::Pages),
     /// Run by udev
     #[command(hide = true)]
     Udev(udev::Udev),
@@ -110,6 +119,17 @@ impl Place {
     }
 }
 
+/// Whether the command line takes these arguments; the first is the name of the program. Does nothing: it is there so
+/// that what documents tell people to type can be checked.
+///
+/// # Errors
+/// Why it does not take them.
+pub fn check(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> std::result::Result<(), clap::Error> {
+    Cli::try_parse_from(arguments).map(drop)
+}
+
 /// Does what the arguments say; the first is the name of the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -120,8 +140,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let place = &cli.place;
-    let result = match cli.verb {
+    carry_out(cli.verb, &cli.place).unwrap_or_else(|error| {
+        say(&error.report());
+        ExitCode::from(error.kind().exit_code())
+    })
+}
+
+fn carry_out(verb: Verb, place: &Place) -> Result<ExitCode> {
+    let done = match verb {
+        // Their exit code says how bad it is.
+        Verb::Doctor(verb) => return verb.run(place),
+        Verb::Drill(verb) => return verb.run(place),
         Verb::Create(verb) => verb.run(place),
         Verb::Attach(verb) => verb.run(place),
         Verb::Detach(verb) => verb.run(place),
@@ -139,16 +168,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Salvage(verb) => verb.run(place),
         Verb::Import(verb) => verb.run(place),
         Verb::Demo(verb) => verb.run(),
+        Verb::Pages(verb) => verb.run(Cli::command()),
         Verb::HandlerRunner => crate::handlers::serve(),
         Verb::Udev(verb) => verb.run(place),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&error.report());
-            ExitCode::from(error.kind().exit_code())
-        }
-    }
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// A resource name on the command line.
@@ -207,7 +231,6 @@ fn order(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -1,6 +1,6 @@
 //! `rblk status`: the state now.
 
-use super::{Place, name_argument, print, print_json, render, say};
+use super::{Place, name_argument, print, print_json, render, say, watch};
 use crate::config::Name;
 use crate::ctl::client::Client;
 use crate::ctl::status::Resource;
@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 const AFTER_HELP: &str = "\
 Example:
   rblk status
+  rblk status --watch
   rblk status swarm --json | jq '.[0].connections[0].peer_devices[0]'
 
 The keys of --json are DRBD 9's; docs/status.md lists them.";
@@ -24,10 +25,16 @@ pub(super) struct Status {
     /// As JSON, with DRBD 9's keys
     #[arg(long)]
     json: bool,
+    /// Stay, and show changes as they come; q quits
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
 }
 
 impl Status {
     pub(super) fn run(self, place: &Place) -> Result<()> {
+        if self.watch {
+            return watch::run(place, self.name.as_ref());
+        }
         if let Some(name) = self.name {
             let status = ask(place, &name)?;
             if self.json {
@@ -68,12 +75,12 @@ impl Status {
     }
 }
 
-fn ask(place: &Place, name: &Name) -> Result<Resource> {
+pub(super) fn ask(place: &Place, name: &Name) -> Result<Resource> {
     Client::connect(&place.run_dir, name.as_str())?.status()
 }
 
 /// The resources that have a control socket, sorted.
-fn names(place: &Place) -> Result<Vec<Name>> {
+pub(super) fn names(place: &Place) -> Result<Vec<Name>> {
     let dir = &place.run_dir;
     let what = || format!("Cannot look for resources in {}", dir.display());
     let entries = match std::fs::read_dir(dir) {

@@ -21,6 +21,7 @@
 //! ```
 
 mod handlers;
+mod metrics;
 mod parse;
 mod salvage;
 mod section;
@@ -28,6 +29,7 @@ mod split_brain;
 mod value;
 
 pub use handlers::{HandlerKind, Handlers};
+pub use metrics::Metrics;
 pub use salvage::Salvage;
 pub use value::{Address, Name};
 
@@ -93,6 +95,8 @@ pub struct Config {
     pub handlers: Handlers,
     /// Where discarded data is kept; `None` if no place is named.
     pub salvage: Option<Salvage>,
+    /// Where Prometheus finds the daemon; `None` if nowhere.
+    pub metrics: Option<Metrics>,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
     pub nodes: [Node; 2],
 }
@@ -111,6 +115,7 @@ impl Config {
             policies: Policies::default(),
             handlers: Handlers::none(),
             salvage: None,
+            metrics: None,
             nodes,
         }
     }
@@ -206,6 +211,16 @@ impl Config {
         toml::to_string(&self.effective()).map_err(|error| {
             Error::new(Kind::Config, "Cannot print the configuration").source(error)
         })
+    }
+
+    /// A few digits that differ if an effective value does: for people who compare the files of both nodes.
+    ///
+    /// # Errors
+    /// As [`Config::to_toml`].
+    pub fn digest(&self) -> Result<String> {
+        let space = uuid::Uuid::from_u128(self.volume_id().0);
+        let digest = uuid::Uuid::new_v5(&space, self.to_toml()?.as_bytes());
+        Ok(digest.simple().to_string()[..12].to_owned())
     }
 
     /// All effective values, for a serialiser.

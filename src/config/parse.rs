@@ -3,8 +3,8 @@
 
 use super::section::{Found, Section, Source, shorten};
 use super::{
-    Address, Config, HandlerKind, Handlers, Name, Node, OnPeerLost, Salvage, handlers, salvage,
-    split_brain,
+    Address, Config, HandlerKind, Handlers, Metrics, Name, Node, OnPeerLost, Salvage, handlers,
+    metrics, salvage, split_brain,
 };
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -38,6 +38,8 @@ pub(super) struct Effective<'a> {
     handlers: &'a Handlers,
     #[serde(skip_serializing_if = "Option::is_none")]
     salvage: Option<&'a Salvage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<&'a Metrics>,
     node: &'a [Node; 2],
 }
 
@@ -72,6 +74,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
             },
             handlers: &config.handlers,
             salvage: config.salvage.as_ref(),
+            metrics: config.metrics.as_ref(),
             node: &config.nodes,
         }
     }
@@ -94,7 +97,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
     let root = Section::new(source, "the file", document.get_ref(), 0..0);
-    root.only(&["resource", "handlers", "salvage", "node"])?;
+    root.only(&["resource", "handlers", "salvage", "metrics", "node"])?;
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
@@ -104,8 +107,10 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     let commands = commands.map(|section| handlers::parse(source, &section)).transpose()?;
     let place = root.table("salvage", "[salvage]")?;
     let place = place.map(|section| salvage::parse(source, &section)).transpose()?;
+    let scrapes = root.table("metrics", "[metrics]")?;
+    let metrics = scrapes.map(|section| metrics::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
-    let mut config = Config { salvage: place, ..Config::default_for(name, nodes) };
+    let mut config = Config { salvage: place, metrics, ..Config::default_for(name, nodes) };
     let dual_primary = resource.boolean("dual-primary")?.is_some_and(|found| found.value);
     if dual_primary {
         config.ride_through_s = DUAL_RIDE_THROUGH_S_DEFAULT;

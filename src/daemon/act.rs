@@ -133,7 +133,7 @@ impl Daemon {
         self.run_handlers(&notice);
         self.tell_salvage(&notice);
         match notice {
-            Notice::Role(role) => tracing::info!("this node is {role:?}"),
+            Notice::Role(role) => tracing::info!(?role, "this node is {role:?}"),
             Notice::State => self.log_state(),
             Notice::PeerBroken(why) => {
                 tracing::error!("closed the connection: the peer sent {why}");
@@ -148,7 +148,8 @@ impl Daemon {
                 self.peers.back_off(now);
             }
             Notice::Alone(generation) => {
-                tracing::warn!("going on alone, as generation {generation}");
+                let generation = generation.to_string();
+                tracing::warn!(generation, "going on alone, as generation {generation}");
             }
             Notice::PeerTimeout => {
                 tracing::warn!("the peer did not answer in time");
@@ -179,6 +180,11 @@ impl Daemon {
                 _ => "peer unknown".to_owned(),
             };
             tracing::info!(
+                connection = ?s.connection,
+                replication = ?s.replication,
+                disk = ?s.disk,
+                peer_role = s.peer_role.map(tracing::field::debug),
+                peer_disk = s.peer_disk.map(tracing::field::debug),
                 "{:?}, {:?}, this disk {:?}, {peer}",
                 s.connection,
                 s.replication,

@@ -4,13 +4,16 @@
 //! - `open.rs` reads the metadata, `peers.rs` has the connections, `act.rs` carries out what the core wishes.
 //! - `handlers.rs` is what runs at an event: the operator's commands.
 //! - `salvage.rs` saves what a resync would discard.
-//! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see, and
-//!   `systemd.rs` what systemd hears.
+//! - `log.rs` is where all of them write what happens.
+//! - `orders.rs` is what operators ask for, `console.rs` and `mailbox.rs` how it reaches the loop, `status.rs` what
+//!   they see, and `systemd.rs` what systemd hears.
 
 mod act;
+mod console;
 mod device;
 mod events;
 mod handlers;
+mod log;
 mod mailbox;
 mod open;
 mod orders;
@@ -61,6 +64,8 @@ pub struct AttachOptions {
 /// # Errors
 /// Whatever keeps it from running on.
 pub fn run(options: AttachOptions) -> Result<()> {
-    process::start_log();
-    run::Daemon::start(options)?.run()
+    log::start(options.config.name.as_str());
+    let ended = run::Daemon::start(options).and_then(run::Daemon::run);
+    log::flush();
+    ended
 }

@@ -1,28 +1,10 @@
-//! What the process asks of the system for itself: a log, locked memory, protection from its own writeback, signals.
+//! What the process asks of the system for itself: locked memory, protection from its own writeback, signals.
 
 use super::mailbox::{Mailbox, Order};
 use crate::error::{Error, Result};
 use rustix::mm::{MlockAllFlags, mlockall};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
-
-/// Writes the log to stderr, which systemd takes to the journal. `RUST_LOG` chooses what.
-pub(super) fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // The journal stamps each line itself. A second start in one process shares the first one's log.
-    let started = match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => log.without_time().try_init(),
-        None => log.try_init(),
-    };
-    drop(started);
-}
 
 /// Keeps the daemon from waiting for itself: its pages stay in memory, and when memory is short, its own allocations do
 /// not wait for writes to the very device it serves. Returns what the system refused, in words.

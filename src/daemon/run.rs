@@ -17,7 +17,7 @@ use super::peers::{PeerEvent, Peers};
 use super::salvage::Salvage;
 use super::status::{self, Surroundings};
 use super::systemd::Systemd;
-use super::{AttachOptions, device, open, process};
+use super::{AttachOptions, console, device, log, open, process};
 use crate::ctl::server::Server;
 use crate::ctl::status::Resource;
 use crate::error::{Error, Kind, Result};
@@ -30,6 +30,7 @@ use crate::io::faults::Faults;
 use crate::io::ring::{Completion, Owner};
 use crate::limits::{BUFFERS_MAX, FRONT_REQUESTS_MAX, IO_BYTES_MAX, RING_ENTRIES};
 use crate::meta::layout::Layout;
+use crate::metrics;
 use crate::replica::Replica;
 use crate::replica::event::{Buf, DiskResult, FrontOp, Input, OpId, Tick};
 use crate::replica::snapshot::{Connection, Replication};
@@ -70,6 +71,7 @@ pub(super) struct Daemon {
     pub(super) systemd: Systemd,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
+    metrics: Option<metrics::Server>,
     signals: signal_hook::iterator::Handle,
 }
 
@@ -92,7 +94,7 @@ impl Daemon {
         // Declared before the mailbox, so dropped after it if the start fails: clients must see that nobody answers.
         let server;
         let (mailbox, mail) = Mailbox::new(io.ring.waker());
-        server = Server::start(&options.run_dir, &name, Box::new(mailbox.clone()))?;
+        server = Server::start(&options.run_dir, &name, console::of(&mailbox))?;
         // Before memory is locked and a disk is open: of those it must have nothing.
         let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
         device::check(&options)?;
@@ -114,10 +116,14 @@ impl Daemon {
         disk.faults = faults.clone();
         let salvage = Salvage::new(&options.config, io.ring.waker());
         let peers = Peers::start(&mut io, &options.config, options.node, Faults::default())?;
-        let signals = process::watch_signals(mailbox)?;
+        let signals = process::watch_signals(mailbox.clone())?;
         let mut clock = Clock::new();
         let mut replica = opened.replica;
         replica.start(clock.now());
+        // Last: who asks for them waits for the loop, which nothing may keep from beginning.
+        let metrics = options.config.metrics;
+        let metrics = metrics.map(|to| metrics::Server::start(to.listen, Box::new(mailbox)));
+        let metrics = metrics.transpose()?;
         Ok(Daemon {
             orders: Orders::new(options.primary || orphan.is_some()),
             options,
@@ -140,6 +146,7 @@ impl Daemon {
             systemd: Systemd::new(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
+            metrics,
             signals,
         })
     }
@@ -177,7 +184,9 @@ impl Daemon {
         self.orders.abandon();
         self.answer_watchers(true);
         self.server = None;
+        self.metrics = None;
         if self.orders.left_device {
+            log::flush();
             std::process::exit(0);
         }
         tracing::info!("detached");
@@ -293,8 +302,9 @@ impl Daemon {
     }
 
     pub(super) fn status(&mut self) -> Resource {
-        let open = self.front.as_ref().is_some_and(|front| !front.openers().is_empty());
-        self.status_if(open)
+        // Who has a device of the kernel open takes a while to find out: `console.rs` does, on its own thread.
+        let quick = self.front.as_ref().filter(|front| front.minor().is_none());
+        self.status_if(quick.is_some_and(|front| !front.openers().is_empty()))
     }
 
     /// The status with what is known of whether the device is open: finding that out takes a while.

@@ -41,6 +41,15 @@ impl Clock {
     }
 }
 
+/// Whether the time of day is kept right by somebody (NTP, PTP); `None` if the system does not say.
+pub fn synchronised() -> Option<bool> {
+    // SAFETY: a structure of integers, for which all zeroes is a value; `modes` 0 only asks.
+    let mut about: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` is ours, and of the type that the call fills in.
+    let state = unsafe { libc::adjtimex(&mut about) };
+    (state >= 0).then_some(state != libc::TIME_ERROR && about.status & libc::STA_UNSYNC == 0)
+}
+
 impl Default for Clock {
     fn default() -> Clock {
         Clock::new()

@@ -17,6 +17,7 @@ mod orphan;
 
 pub use control::Keep;
 pub use orphan::Record;
+pub use rblk_ublk::openers;
 
 use super::{Front, FrontRequest, Geometry, News};
 use crate::io::Io;
@@ -305,7 +306,7 @@ impl Front for UblkFront {
     }
 
     fn openers(&self) -> Vec<String> {
-        self.id.map(rblk_ublk::openers).unwrap_or_default()
+        self.id.map(openers).unwrap_or_default()
     }
 
     fn users(&self) -> Vec<String> {
