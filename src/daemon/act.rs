@@ -78,7 +78,7 @@ impl Daemon {
             }
             Action::AskConsent { discarded } => self.ask_consent(discarded),
             Action::Reply { id, result } => self.on_reply(id, result),
-            Action::Fence { id } => self.fence_peer(id),
+            Action::Fence { id, link_has_ms } => self.fence_peer(id, link_has_ms),
             Action::Notify(notice) => self.on_notice(notice),
         }
     }

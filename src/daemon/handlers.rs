@@ -106,13 +106,13 @@ impl Daemon {
         }
     }
 
-    /// The core waits for the peer to be out of it.
-    pub(super) fn fence_peer(&mut self, id: FenceId) {
-        let why = "the peer is lost, and must not go on";
-        assert!(
-            self.run_with(HandlerKind::FencePeer, id.0, why),
-            "on-peer-lost = \"fence\" needs a handler"
-        );
+    /// The core waits for the peer to be out of it; the link has some time left to come back.
+    pub(super) fn fence_peer(&mut self, id: FenceId, link_has_ms: u64) {
+        let kind = HandlerKind::FencePeer;
+        let mut environment = self.environment(kind, "the peer is lost, and must not go on");
+        environment.push(("RBLK_LINK_HAS_S".to_owned(), link_has_ms.div_ceil(1000).to_string()));
+        let runs = self.handlers.run(kind, id.0, environment);
+        assert!(runs, "on-peer-lost = \"fence\" needs a handler");
     }
 
     fn fence_has_ended(&mut self, id: FenceId, ended: &Ended) {

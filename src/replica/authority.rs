@@ -5,9 +5,10 @@
 //!        │
 //!        ▼            over          continue ───────────────────────► on record (`alone.rs`), then completed
 //!   ride-through ───────────► what?  suspend ───► held until the peer is back, or an operator forces it
-//!        │                           fence ─► Asked ─┬─ confirmed ──► on record, then completed
-//!        │ peer back                                 └─ refused ────► held; asked again after a while
-//!        ▼
+//!        │  │                        fence ──┐
+//!        │  └─ under fence, at once ─► Asked ┴┬─ confirmed ──► on record, then completed
+//!        │ peer back                          └─ refused ────► held; asked again when the ride-through is over, and
+//!        ▼                                                     after a while
 //!   as if nothing had happened: same generation, both disks get what was held
 //! ```
 //!
@@ -20,6 +21,9 @@
 //! the peer timeout at least. A node that learns that the other went on is *superseded*: nothing that it was asked
 //! since can be answered any more, and its requests fail, so that its clients let go and it can take in the other's
 //! data.
+//!
+//! Whoever fences is asked at once, and told how long the link has left: who knows that the peer is down says so, and
+//! nobody waits in vain; who would have to take its power may refuse until the time is over.
 //!
 //! A confirmed fence lasts until the nodes are up together again. An answer to a question of an earlier separation is
 //! recognised by its number and dropped.
@@ -47,10 +51,14 @@ pub enum OnPeerLost {
 enum Fence {
     #[default]
     NotAsked,
-    Asked,
+    /// `early`: the link had time left to come back.
+    Asked {
+        early: bool,
+    },
     Confirmed,
     Refused {
         at: Tick,
+        early: bool,
     },
 }
 
@@ -95,14 +103,17 @@ impl Replica {
         }
         let since = self.separation.since.unwrap_or_else(|| self.stalls_since());
         self.separation.since = Some(since);
-        if self.now.since(since) < self.settings.ride_through_ms * 1000 {
-            return false;
-        }
+        let left = self.ride_through_left(since);
         match self.settings.on_peer_lost {
-            OnPeerLost::Continue => !self.peer_may_read(),
+            OnPeerLost::Continue => left == 0 && !self.peer_may_read(),
             OnPeerLost::Suspend => false,
-            OnPeerLost::Fence => self.is_fenced(),
+            OnPeerLost::Fence => self.is_fenced(left),
         }
+    }
+
+    /// How long the link has to come back, in microseconds.
+    fn ride_through_left(&self, since: Tick) -> u64 {
+        (self.settings.ride_through_ms * 1000).saturating_sub(self.now.since(since))
     }
 
     /// Since when the first client that waits for this has got no answer; while the peer was heard it was the peer's
@@ -181,34 +192,40 @@ impl Replica {
         self.flush_is_denied();
     }
 
-    /// Asks again some time after a refusal: whoever refused may be able to help by then.
-    fn is_fenced(&mut self) -> bool {
+    /// Asks again some time after a refusal: whoever refused may be able to help by then. Also when the link had time
+    /// left then, and has none now.
+    fn is_fenced(&mut self, left: u64) -> bool {
         match self.separation.fence {
             Fence::Confirmed => return true,
-            Fence::Asked => return false,
-            Fence::Refused { at } if self.now.since(at) < FENCE_AGAIN_MS * 1000 => return false,
+            Fence::Asked { .. } => return false,
+            Fence::Refused { early: true, .. } if left == 0 => {}
+            Fence::Refused { at, .. } if self.now.since(at) < FENCE_AGAIN_MS * 1000 => {
+                return false;
+            }
             Fence::Refused { .. } | Fence::NotAsked => {}
         }
-        self.ask_fence();
+        self.ask_fence(left);
         false
     }
 
-    fn ask_fence(&mut self) {
+    /// The link has `left` microseconds to come back.
+    fn ask_fence(&mut self, left: u64) {
         self.separation.asked += 1;
-        self.separation.fence = Fence::Asked;
+        self.separation.fence = Fence::Asked { early: left > 0 };
         let id = FenceId(self.separation.asked);
-        self.actions.push_back(Action::Fence { id });
+        self.actions.push_back(Action::Fence { id, link_has_ms: left.div_ceil(1000) });
     }
 
     /// Somebody outside has answered.
     pub(super) fn on_fenced(&mut self, id: FenceId, confirmed: bool) {
         let current = id == FenceId(self.separation.asked);
-        if !current || self.separation.fence != Fence::Asked || self.link.is_up() {
+        let Fence::Asked { early } = self.separation.fence else { return };
+        if !current || self.link.is_up() {
             return;
         }
         self.separation.fence = match confirmed {
             true => Fence::Confirmed,
-            false => Fence::Refused { at: self.now },
+            false => Fence::Refused { at: self.now, early },
         };
         self.role_change_fenced(confirmed);
         self.alone_if_awaited();
@@ -232,8 +249,8 @@ impl Replica {
     pub(super) fn fence_for_promotion(&mut self) -> bool {
         match self.separation.fence {
             Fence::Confirmed => return true,
-            Fence::Asked => {}
-            Fence::NotAsked | Fence::Refused { .. } => self.ask_fence(),
+            Fence::Asked { .. } => {}
+            Fence::NotAsked | Fence::Refused { .. } => self.ask_fence(0),
         }
         false
     }
@@ -259,13 +276,12 @@ impl Replica {
         if !held || self.link.conn().is_some() || self.alone.is_recording() || self.is_alone() {
             return None;
         }
-        if self.now.since(since) < self.settings.ride_through_ms * 1000 {
-            return Some(Suspended::RideThrough);
-        }
         match (self.settings.on_peer_lost, self.separation.fence) {
+            (OnPeerLost::Fence, Fence::Asked { .. }) => Some(Suspended::Fencing),
+            (OnPeerLost::Fence, Fence::Confirmed) => None,
+            _ if self.ride_through_left(since) > 0 => Some(Suspended::RideThrough),
             (OnPeerLost::Continue, _) if self.peer_may_read() => Some(Suspended::RideThrough),
             (OnPeerLost::Continue, _) | (_, Fence::Confirmed) => None,
-            (OnPeerLost::Fence, Fence::Asked) => Some(Suspended::Fencing),
             _ => Some(Suspended::NotAllowed),
         }
     }

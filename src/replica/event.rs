@@ -474,6 +474,9 @@ pub enum Action {
     Fence {
         /// Its name.
         id: FenceId,
+        /// The link has this long to come back, in milliseconds; after a refusal it is asked again then. Whoever
+        /// would have to harm the peer may wait for that.
+        link_has_ms: u64,
     },
     /// Tell the operator.
     Notify(Notice),

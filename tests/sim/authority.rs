@@ -39,22 +39,25 @@ impl WhenLost {
 
 impl World {
     /// A node asks for its peer to be fenced: the answer takes a while.
-    pub(crate) fn fence_asked(&mut self, node: usize, id: FenceId) {
+    pub(crate) fn fence_asked(&mut self, node: usize, id: FenceId, link_has_ms: u64) {
         self.sums.count("fences");
         self.operator.fencing += 1;
         let life = self.nodes[node].life;
         let delay = self.operator.fence_takes.unwrap_or_else(|| self.rng.between(1_000, 2_000_000));
-        self.after(delay, Event::Fence { node, life, id });
+        let waits =
+            link_has_ms > 0 && self.operator.fence_waits.unwrap_or_else(|| self.rng.chance(50));
+        self.after(delay, Event::Fence { node, life, id, waits });
     }
 
-    /// Whoever fences has the other node off: it was, or its power is taken. Or it cannot reach it.
-    pub(crate) fn fence_turn(&mut self, node: usize, life: u32, id: FenceId) {
+    /// Whoever fences has the other node off: it was, or its power is taken, unless it waits for the link. Or it cannot
+    /// reach it.
+    pub(crate) fn fence_turn(&mut self, node: usize, life: u32, id: FenceId, waits: bool) {
         self.operator.fencing -= 1;
         if self.nodes[node].life != life || !self.nodes[node].is_running() {
             return;
         }
         let other = 1 - node;
-        let able = self.operator.fences.unwrap_or_else(|| self.rng.chance(50));
+        let able = !waits && self.operator.fences.unwrap_or_else(|| self.rng.chance(50));
         if able && self.nodes[other].is_running() {
             self.sums.count("nodes fenced");
             self.kill_node(other, true);

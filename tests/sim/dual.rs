@@ -115,6 +115,7 @@ fn writes_that_meet_end_equal_and_nobody_disconnects() {
 fn a_cut_shorter_than_the_ride_through_leaves_no_trace() {
     for on_peer_lost in [WhenLost::Continue, WhenLost::Prefer(1), WhenLost::Fence] {
         let mut story = two_primaries(|plan| plan.on_peer_lost = on_peer_lost);
+        story.world.operator.fence_waits = Some(true);
         let before = story.generation(0);
         let block = story.block_in(1);
         for ms in [200, 3_000, 10_000, 12_000] {
@@ -181,22 +182,26 @@ fn a_paused_node_serves_nothing_old_when_it_wakes() {
 
 #[test]
 fn whoever_is_fenced_comes_back_by_itself() {
-    let mut story = two_primaries(|plan| {
-        plan.on_peer_lost = WhenLost::Fence;
-        plan.ride_through_ms = 0;
-    });
-    story.world.operator.fences = Some(true);
-    story.world.operator.fence_takes = Some(10_000);
-    let block = story.block_in(1);
-    story.both_write(block);
-    story.world.kill_node(1, true);
-    let began = story.world.now;
-    assert_eq!(story.write(0, block, 4), FrontResult::Done);
-    assert!(story.world.now - began < 5_000_000, "{} us", story.world.now - began);
-    story.start(1);
-    story.heal();
-    assert_eq!(story.promote(1, false), Ok(()));
-    story.ends_well_for_both(block);
+    for ride_through_ms in [0, RIDE_THROUGH_MS] {
+        let mut story = two_primaries(|plan| {
+            plan.on_peer_lost = WhenLost::Fence;
+            plan.ride_through_ms = ride_through_ms;
+        });
+        // Who knows that the peer is down says so at once, and nobody waits for its link.
+        story.world.operator.fences = Some(true);
+        story.world.operator.fence_takes = Some(10_000);
+        story.world.operator.fence_waits = Some(true);
+        let block = story.block_in(1);
+        story.both_write(block);
+        story.world.kill_node(1, true);
+        let began = story.world.now;
+        assert_eq!(story.write(0, block, 4), FrontResult::Done);
+        assert!(story.world.now - began < 5_000_000, "{} us", story.world.now - began);
+        story.start(1);
+        story.heal();
+        assert_eq!(story.promote(1, false), Ok(()));
+        story.ends_well_for_both(block);
+    }
 }
 
 #[test]

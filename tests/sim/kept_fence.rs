@@ -146,7 +146,7 @@ fn a_fence_does_not_make_a_target_primary() {
         let whole = story.state(B).disk == DiskState::Consistent;
         seen[usize::from(whole)] += 1;
         let life = story.world.nodes[B].life;
-        story.world.fence_turn(B, life, FenceId(1));
+        story.world.fence_turn(B, life, FenceId(1), false);
         story.until("it is answered", |story| story.world.operator.last_reply.is_some());
         let expected = if whole { Ok(()) } else { HALF_COPIED };
         assert_eq!(story.world.operator.last_reply, Some(expected), "after {events} events");

@@ -510,7 +510,7 @@ impl World {
             }
             Action::AskConsent { discarded } => self.consent_asked(node, discarded),
             Action::Reply { id, result } => self.replied(node, id, result),
-            Action::Fence { id } => self.fence_asked(node, id),
+            Action::Fence { id, link_has_ms } => self.fence_asked(node, id, link_has_ms),
             Action::Notify(notice) => {
                 // What is on its way while a disk fails comes out of turn.
                 let lawful = self.oracle.stranger || self.disk_failed;

@@ -41,6 +41,8 @@ pub(crate) struct Operator {
     /// Whoever fences is able to, and takes this long; by chance if not said.
     pub(crate) fences: Option<bool>,
     pub(crate) fence_takes: Option<u64>,
+    /// It takes no power as long as the link has time to come back; by chance if not said.
+    pub(crate) fence_waits: Option<bool>,
     /// Questions that are not answered yet: a node that is back may still be fenced.
     pub(crate) fencing: u64,
     /// Answers to commands, for scenarios.
@@ -62,6 +64,7 @@ impl Operator {
             idle: false,
             fences: None,
             fence_takes: None,
+            fence_waits: None,
             fencing: 0,
             last_reply: None,
         }

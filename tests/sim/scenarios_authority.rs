@@ -68,7 +68,7 @@ fn an_answer_to_an_earlier_question_is_none() {
     story.was_vain();
     assert_eq!(story.state(A).suspended, Suspended::Fencing, "the second question is open");
     let life = story.world.nodes[A].life;
-    story.world.fence_turn(A, life, FenceId(2));
+    story.world.fence_turn(A, life, FenceId(2), false);
     story.until("the write has its answer", |story| story.world.client.is_idle());
     assert_eq!(story.world.client.last_result, Some(FrontResult::Done));
     story.start(B);

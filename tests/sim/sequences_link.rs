@@ -136,6 +136,7 @@ fn s11_the_link_flaps_fence() {
     });
     story.world.operator.fences = Some(true);
     story.world.operator.fence_takes = Some(FENCE_MS * 1_000);
+    story.world.operator.fence_waits = Some(true);
     assert_eq!(story.promote(A, false), Ok(()));
     let block = story.block_in(4);
     story.write_for_good(A, block, 16);
@@ -148,12 +149,14 @@ fn s11_the_link_flaps_fence() {
         story.heal();
     }
     assert_eq!([story.generation(A), story.generation(B)], [before; 2]);
-    assert_eq!(story.fenced(), [0, 0]);
+    assert_eq!(story.fenced()[1], 0);
     story.part();
-    let parted = story.world.now;
+    let (parted, [asked, _]) = (story.world.now, story.fenced());
     story.write_alone(A, block, 1);
-    assert!(story.world.now - parted >= 5_000_000, "the delay first");
-    assert_eq!(story.fenced(), [1, 1]);
+    let stall = story.world.now - parted;
+    assert!(stall >= 5_000_000, "the delay first");
+    assert!(stall < 6_000_000 + FENCE_MS * 1_000, "it is asked again when the delay is over");
+    assert_eq!(story.fenced(), [asked + 2, 1]);
     story.reunite();
     story.ends_with(A, &[block], 16);
 }
