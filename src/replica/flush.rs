@@ -52,8 +52,10 @@ impl Flusher {
         self.covered.len() + self.next.len() + self.unrecorded.len()
     }
 
+    /// Since when a client, at the latest, waits for a flush to begin or for the record that one needs.
     pub(super) fn asked(&self) -> Option<Tick> {
-        (!self.next.is_empty()).then_some(self.since)
+        let waits = !self.next.is_empty() || !self.unrecorded.is_empty();
+        waits.then_some(self.since)
     }
 
     /// True while one runs.
