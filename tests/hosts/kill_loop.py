@@ -119,6 +119,7 @@ class Loop:
     def cut(self):
         """The link is gone, in both directions or one, without a word."""
         network = self.lab.network
+        network.heal()  # a link that is cut still cannot be cut in one direction
         cut = random.choice([network.cut, lambda: network.cut_towards('a'), lambda: network.cut_towards('b')])
         cut()
         time.sleep(random.choice([random.uniform(0.05, 0.6), random.uniform(0.6, 2.0)]))
