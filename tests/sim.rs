@@ -76,6 +76,8 @@ mod scenarios_authority;
 mod scenarios_consent;
 #[path = "sim/scenarios_disks.rs"]
 mod scenarios_disks;
+#[path = "sim/scenarios_hangs.rs"]
+mod scenarios_hangs;
 #[path = "sim/scenarios_images.rs"]
 mod scenarios_images;
 #[path = "sim/scenarios_salvage.rs"]

@@ -10,7 +10,9 @@ use crate::meta::superblock::{GenerationId, History};
 use crate::replica::Snapshot;
 use crate::replica::event::Tick;
 use crate::replica::generation::Full;
-use crate::replica::snapshot::{Connection as Link, Replication, StandAlone, Suspended};
+use crate::replica::snapshot::{
+    Connection as Link, GreetingWaits, Replication, StandAlone, Suspended,
+};
 use crate::wire::message::{self, Refusal};
 
 /// What the daemon knows besides the core.
@@ -312,7 +314,19 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
             peer.name
         ));
     }
-    why.extend(around.dial_error.clone());
+    match s.greeting_waits {
+        Some(GreetingWaits::OurDisk) => why.push(format!(
+            "this node's disk has not ended what it was given before the connection to {} was lost: until it has, the \
+             nodes do not connect; if that lasts, the disk hangs: see the kernel's log",
+            peer.name
+        )),
+        Some(GreetingWaits::Peer) => why.push(format!(
+            "{} was reached and has not said what its data is; if that lasts, its disk hangs or is very slow: there, \
+             `rblk explain {name}` says more",
+            peer.name
+        )),
+        None => why.extend(around.dial_error.clone()),
+    }
     if why.is_empty() {
         why.push(format!("{} at {} has not been reached yet", peer.name, peer.address));
     }

@@ -69,13 +69,16 @@ impl Replica {
                 && late(waiting_client()))
     }
 
-    /// A disk that hangs is given up only if the peer can take over; otherwise waiting is all there is. Time in which
-    /// this node did not run is not the disk's.
+    /// A disk that hangs is given up only if the peer can take over; otherwise waiting is all there is. The greeting of
+    /// a Secondary may be waiting for that very disk: a peer with good data is told that this node has none. Time in
+    /// which this node did not run is not the disk's.
     fn disk_is_overdue(&self) -> bool {
         let limit = self.settings.disk_timeout_ms * 1000;
         let oldest = self.ops.oldest(|owner| !owner.is_at_peer());
         let late = oldest.is_some_and(|since| self.ran.since(since) >= limit);
-        late && self.has_disk() && self.link.is_up() && self.link.peer_can_read()
+        let needless =
+            self.link.peer_can_read() || (self.follows() && self.link.greets_good_disk());
+        late && self.has_disk() && needless
     }
 
     /// Asks to be woken if anything is being waited for.

@@ -157,6 +157,17 @@ impl Link {
         self.said.is_some()
     }
 
+    /// The peer has told this node what its data is.
+    pub(super) fn peer_has_said(&self) -> bool {
+        self.peer_state.is_some()
+    }
+
+    /// The peer has an UpToDate disk, as it said during the greeting that is under way.
+    pub(super) fn greets_good_disk(&self) -> bool {
+        let good = |state: State| state.disk == DiskState::UpToDate;
+        self.is_greeting() && self.peer_state.is_some_and(good)
+    }
+
     /// This node has every write that was ever completed, since it met the peer in this life of the daemon.
     pub(super) fn has_all(&self) -> bool {
         self.has_all
@@ -499,12 +510,7 @@ impl Replica {
             match self.link.phase {
                 Phase::State => self.pump_state(),
                 Phase::Exchange => self.pump_exchange(),
-                // Writes of the last connection may still be with the disk; nothing may overtake them.
-                Phase::Prepare(after)
-                    if self.meta.is_durable(after)
-                        && !self.has_orphans()
-                        && !self.link.flushing =>
-                {
+                Phase::Prepare(after) if self.meta.is_durable(after) && !self.link.flushing => {
                     self.prepared(after);
                 }
                 Phase::Yield(after) if self.meta.is_durable(after) => self.yielded(after),
@@ -523,6 +529,10 @@ impl Replica {
             let after = self.sb_durable_with;
             let undecided = !self.meta.is_durable(after) && self.has_disk();
             if undecided || self.alone.is_recording() || self.role_change.is_busy() {
+                return;
+            }
+            // Nothing may overtake them. Not later than here: a peer that was sent no bitmap can go on alone meanwhile.
+            if self.has_orphans() {
                 return;
             }
             let state = self.my_state();

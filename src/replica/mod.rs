@@ -74,7 +74,7 @@ use overlap::Overlap;
 use request::Requests;
 use resync::Resync;
 use role::RoleChange;
-pub use snapshot::{Connection, Replication, Snapshot, StandAlone, Suspended};
+pub use snapshot::{Connection, GreetingWaits, Replication, Snapshot, StandAlone, Suspended};
 use std::collections::VecDeque;
 use watermark::Watermark;
 

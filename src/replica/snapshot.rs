@@ -46,6 +46,15 @@ pub enum Replication {
     SyncTarget,
 }
 
+/// Whose disk a greeting waits for, as far as this node can tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GreetingWaits {
+    /// Ours: it still has operations of an earlier connection.
+    OurDisk,
+    /// The peer's, most likely: it was reached, and has not said what its data is.
+    Peer,
+}
+
 /// Why requests of clients wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Suspended {
@@ -82,6 +91,8 @@ pub struct Snapshot {
     pub discard: bool,
     /// The connection.
     pub connection: Connection,
+    /// What the greeting waits for, if one is under way.
+    pub greeting_waits: Option<GreetingWaits>,
     /// The replication.
     pub replication: Replication,
     /// The peer's role, if connected.
@@ -140,6 +151,7 @@ impl Replica {
             block_bytes: hello.map_or(self.block_bytes, |h| h.block_bytes.max(self.block_bytes)),
             discard: self.discard && hello.is_none_or(|h| h.discard),
             connection: self.connection(),
+            greeting_waits: self.greeting_waits(),
             replication: self.replication(),
             peer_role: up.then(|| self.link.peer_role()),
             peer_disk: up.then(|| self.link.peer_disk()),
@@ -184,6 +196,16 @@ impl Replica {
             None => Connection::Connecting,
             Some(_) if self.link.is_up() => Connection::Connected,
             Some(_) => Connection::Greeting,
+        }
+    }
+
+    fn greeting_waits(&self) -> Option<GreetingWaits> {
+        if !self.link.is_greeting() {
+            None
+        } else if !self.link.has_said() && self.has_orphans() {
+            Some(GreetingWaits::OurDisk)
+        } else {
+            (!self.link.peer_has_said()).then_some(GreetingWaits::Peer)
         }
     }
 
