@@ -92,7 +92,10 @@ impl Replica {
                 if !ok {
                     self.local_request_failed(at);
                 }
-                self.settle(at);
+                // With the disk the connection may have gone, and it runs again already.
+                if self.requests.find(at).is_some_and(|request| request.local == leg) {
+                    self.settle(at);
+                }
             }
             Some(Owner::CopyRead(at)) => self.on_copy_read(at, op, result),
             Some(Owner::FlushLocal) => self.on_local_flush(ok),
@@ -110,10 +113,14 @@ impl Replica {
 
     /// A write or read of ours failed. Where the peer can take over, this disk is given up: it no longer holds what
     /// it should. Where it cannot, the client learns of it, and the blocks stay marked.
+    ///
+    /// A write that was to be stable when it ends may have failed in the flush that is part of it: like a flush, it has
+    /// then lost whatever else the disk had in its cache, and the next flush would report success.
     fn local_request_failed(&mut self, at: u32) {
-        let kind = self.requests.get(at).kind;
+        let Request { kind, local_fua, .. } = *self.requests.get(at);
         let peer_takes_over = self.link.peer_can_read();
         match kind {
+            _ if local_fua => self.disk_failed("a stable write failed"),
             Kind::FrontRead { .. } | Kind::PeerRead { .. } if !peer_takes_over => {}
             Kind::FrontWrite { .. } | Kind::FrontZero { .. } if !peer_takes_over => {}
             Kind::FrontRead { .. } | Kind::PeerRead { .. } => self.disk_failed("a read failed"),

@@ -15,7 +15,7 @@
 //! late, and that may be after it was given up.
 //!
 //! A flush that fails drops what it was to make stable, as a kernel does: a later flush of the same daemon succeeds and
-//! does not make that stable either.
+//! does not make that stable either. The flush that is part of a write with FUA or of a write of metadata is no other.
 //!
 //! Two overlapping writes in flight on one disk have no defined end: the disk refuses them, as an oracle.
 
@@ -262,13 +262,22 @@ impl Disk {
     /// An operation fails: a write has reached any of its sectors, and what a flush was for is lost to flushes.
     pub(crate) fn fail(&mut self, op: u64, rng: &mut Rng) {
         let op = self.in_flight.remove(&op).expect("an operation in flight");
-        if let Work::Flush(sectors) = &op.work {
-            let newest = sectors.iter().map(|sector| sector.stamp).max();
-            self.dropped = self.dropped.max(newest.unwrap_or(0));
+        match &op.work {
+            Work::Flush(sectors) => {
+                let newest = sectors.iter().map(|sector| sector.stamp).max();
+                self.dropped = self.dropped.max(newest.unwrap_or(0));
+            }
+            Work::Write { fua: true, .. } => self.drop_cache(),
+            _ => {}
         }
         if let (Work::Write { data, .. }, Some(span)) = (op.work, op.span) {
             self.write(span, data.as_deref(), false, || rng.chance(50));
         }
+    }
+
+    /// A flush that was part of something else has failed: what has ended until now is lost to flushes.
+    pub(crate) fn drop_cache(&mut self) {
+        self.dropped = self.next_stamp - 1;
     }
 
     /// What a copy of the whole disk would hold now: a snapshot of the volume below it.

@@ -68,6 +68,8 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum DiskPart {
     Data,
+    /// Writes of data that are stable when they end; they are data, too.
+    Stable,
     Flush,
     Metadata,
 }

@@ -580,6 +580,10 @@ impl World {
             self.nodes[node].disk.in_flight.get(&op),
             Some(DataOp { work: Work::Flush(_), .. })
         );
+        let stable = matches!(
+            self.nodes[node].disk.in_flight.get(&op),
+            Some(DataOp { work: Work::Write { fua: true, .. }, .. })
+        );
         let part = if flush { DiskPart::Flush } else { DiskPart::Data };
         let injected = self.inject_disk(node, flush);
         match injected {
@@ -588,7 +592,9 @@ impl World {
             Ending::Never => return self.nodes[node].disk.hang(op),
         }
         let unreadable = self.is_unreadable(node, op);
-        let fails = self.disk_fails(node, part) || injected == Ending::Fails || unreadable;
+        let strikes =
+            self.disk_fails(node, part) || (stable && self.disk_fails(node, DiskPart::Stable));
+        let fails = strikes || injected == Ending::Fails || unreadable;
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
         if fails {
@@ -627,6 +633,9 @@ impl World {
         }
         self.oracle_superblock(node); // one that failed may have landed
         let ok = !fails && injected.is_none();
+        if !ok {
+            self.nodes[node].disk.drop_cache();
+        }
         self.tell(node, Fact::MetaDone { op: OpId(op), ok });
     }
 
@@ -664,6 +673,7 @@ impl World {
         self.disk_failed = true;
         self.sums.count(match what {
             DiskPart::Data => "data errors",
+            DiskPart::Stable => "stable write errors",
             DiskPart::Flush => "flush errors",
             DiskPart::Metadata => "metadata write errors",
         });

@@ -209,3 +209,40 @@ fn a_node_that_has_just_started_gives_a_primary_time_to_notice() {
     story.world.net.parted_until = 0;
     story.ends_well();
 }
+
+/// Alone, a write that was to be stable at once fails, perhaps in the flush that is part of it: as with a flush, what
+/// was completed before may be lost, so no later flush says that it is stable.
+#[test]
+fn a_stable_write_that_fails_alone_is_a_failed_flush() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(2);
+    story.kill(1, false);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    story.fail_next(0, DiskPart::Stable);
+    assert_eq!(story.write_fua(0, block + 8, 1), FrontResult::IoError);
+    assert_eq!(story.state(0).disk, DiskState::Diskless);
+    assert_eq!(story.flush(0), FrontResult::IoError);
+    assert_eq!(story.read(0, block, 2), FrontResult::IoError);
+    story.kill(0, true);
+    story.start(0);
+    story.start(1);
+    story.ends_well();
+}
+
+/// The same beside a resync target, which cannot answer for the data either.
+#[test]
+fn a_stable_write_that_fails_beside_a_target_is_a_failed_flush() {
+    let mut story = Story::of_two(true);
+    assert_eq!(story.promote(0, true), Ok(()));
+    story.until("it is copied", |story| story.copied(0) > 0);
+    let block = story.block_in(2);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    assert_eq!(story.state(1).disk, DiskState::Inconsistent);
+    story.fail_next(0, DiskPart::Stable);
+    assert_eq!(story.write_fua(0, block + 8, 1), FrontResult::IoError);
+    assert_eq!(story.flush(0), FrontResult::IoError);
+    assert_eq!(story.state(0).disk, DiskState::Diskless);
+    story.kill(0, true);
+    story.start(0);
+    story.ends_well();
+}
