@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// Stack of each thread: the daemon's memory is locked.
 const STACK_BYTES: usize = 256 << 10;
 
+/// The listening thread is woken by a connection, which takes no time where it listens.
+const WAKE_LIMIT: Duration = Duration::from_secs(1);
+
 /// A running server. Dropping it ends its threads.
 pub struct Server {
     shared: Arc<Shared>,
@@ -78,9 +81,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         let Some(thread) = self.listener.take() else { return };
-        // Out of its pause, or out of accept. If nobody can be reached there, it is not waited for.
+        // Out of its pause, or out of accept. If nobody can be reached there, it is not waited for. It looks whether it
+        // is to end after it has said where it listens, and we look for that after having said that it is to end: one
+        // of the two sees the other.
         thread.thread().unpark();
-        let woken = self.address().is_none_or(|address| TcpStream::connect(address).is_ok());
+        let reached = |to| TcpStream::connect_timeout(&to, WAKE_LIMIT).is_ok();
+        let woken = self.address().is_none_or(reached);
         if woken {
             let _ = thread.join();
         }
@@ -117,6 +123,9 @@ fn bind(shared: &Shared) -> Option<TcpListener> {
 fn insist(shared: &Shared) -> Option<TcpListener> {
     while !shared.stopping.load(Ordering::SeqCst) {
         std::thread::park_timeout(Duration::from_secs(METRICS_RETRY_S));
+        if shared.stopping.load(Ordering::SeqCst) {
+            break;
+        }
         // Said once: after that, in silence.
         if let Ok(listener) = TcpListener::bind(shared.listen) {
             *shared.bound.lock() = listener.local_addr().ok();
@@ -128,7 +137,7 @@ fn insist(shared: &Shared) -> Option<TcpListener> {
 }
 
 fn accept_loop(shared: &Arc<Shared>, listener: &TcpListener) {
-    loop {
+    while !shared.stopping.load(Ordering::SeqCst) {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::SeqCst) {
             return;

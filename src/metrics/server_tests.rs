@@ -102,3 +102,18 @@ fn an_address_that_is_taken_is_had_later() {
     }
     assert!(exchange(address, SCRAPE).starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn an_address_that_is_free_just_as_the_server_ends_holds_nothing_up() {
+    let (first, address, _) = server();
+    let second = Server::start(address, Box::new(Fake(Arc::default()))).expect("starts");
+    assert_eq!(second.address(), None);
+    drop(first);
+    // On a thread of its own: were the end waited for in vain, this test would fail and not hang.
+    let (done, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(second);
+        let _ = done.send(());
+    });
+    waiting.recv_timeout(Duration::from_secs(60)).expect("it ends");
+}

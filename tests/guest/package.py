@@ -44,6 +44,8 @@ def test_an_upgrade_is_a_wait_for_who_uses_the_volume(lab):
     keep(one)
     one.sh('set -e; systemctl start rblk.target rblk@vol; rblk promote vol --force')
     until(one, 'test -b /dev/rblk/vol')
+    # The log is in the journal, with its fields.
+    until(one, "journalctl -b -u rblk@vol RBLK_ROLE=Primary RBLK_RESOURCE=vol -o cat | grep -q 'this node is Primary'")
     one.sh('set -e; mkfs.ext4 -q /dev/rblk/vol; systemctl start srv-vol.mount; echo kept > /srv/vol/file')
     before, pid = mounted(one), one.sh('systemctl show -P MainPID rblk@vol')
     writer = one.bg('for i in $(seq 300); do '
