@@ -5,7 +5,7 @@
 //!
 //! Prints its news. SIGTERM takes the device away, SIGUSR2 does if nobody has it open; SIGUSR1 leaves it
 //! to the next run with `--recover`. `--delay-ms` answers each request so much later. `--hold-ms` keeps
-//! the buffer of each write in use for so long after it was answered, as a slow peer does, and then sees
+//! the buffer of each request in use for so long after it was answered, as a slow peer does, and then sees
 //! whether somebody has changed it.
 
 use rblk::front::News;
@@ -106,7 +106,7 @@ struct Host {
     arguments: Arguments,
     /// Requests whose delay is not over, by the index of their timer.
     waiting: Vec<Option<FrontRequest>>,
-    /// Buffers of answered writes, with length and checksum, by the index of their timer.
+    /// Buffers of answered requests, with length and checksum, by the index of their timer.
     held: Vec<Option<(Buf, usize, u32)>>,
     /// Fewest buffers that were free.
     free_min: usize,
@@ -181,7 +181,7 @@ impl Host {
                 FrontResult::IoError
             }
         };
-        if let FrontOp::Write { span, buf, .. } = request.op
+        if let FrontOp::Read { span, buf } | FrontOp::Write { span, buf, .. } = request.op
             && !self.arguments.hold.is_zero()
         {
             let bytes = span.bytes() as usize;

@@ -134,7 +134,10 @@ impl Daemon {
         self.tell_salvage(&notice);
         match notice {
             Notice::Role(role) => tracing::info!(?role, "this node is {role:?}"),
-            Notice::State => self.log_state(),
+            Notice::State => {
+                self.follow_inheritance();
+                self.log_state();
+            }
             Notice::PeerBroken(why) => {
                 tracing::error!("closed the connection: the peer sent {why}");
             }

@@ -1,10 +1,10 @@
 //! The device that clients see: it exists while this node is Primary.
 
-use super::{AttachOptions, FrontChoice};
+use super::{AttachOptions, FrontChoice, inherit};
 use crate::error::{Error, Kind, Result};
 use crate::front::nbd::Nbd;
 use crate::front::nbd::listen::{Address, Listener};
-use crate::front::ublk::{Record, UblkFront, availability};
+use crate::front::ublk::{Left, Record, UblkFront, availability};
 use crate::front::{Front, Geometry};
 use crate::io::Io;
 use crate::replica::Snapshot;
@@ -45,24 +45,39 @@ pub(super) fn check(options: &AttachOptions) -> Result<()> {
     }
 }
 
-/// Makes the device, or takes over the one that a daemon before us left.
+/// Makes the device, or takes over the one that a daemon before us left, if its clients know the data as it is.
 ///
 /// # Errors
 /// The address is in use, or the kernel refuses.
 pub(super) fn open(
     io: &mut Io,
     options: &AttachOptions,
-    geometry: &Geometry,
+    snapshot: &Snapshot,
 ) -> Result<Box<dyn Front>> {
+    let geometry = &geometry(snapshot);
+    let data = inherit::name_of(snapshot.superblock.current);
     let name = options.config.name.as_str();
     let what = |how| format!("Cannot serve {name} by {how}");
     let address = match &options.front {
         FrontChoice::Ublk => {
             let made = match orphan(options)? {
-                Some(id) => UblkFront::recover(io, id, *geometry),
+                Some(left) if !inherit::is_known(&left, &snapshot.superblock) => {
+                    let path = format!("/dev/ublkb{}", left.id);
+                    return Err(Error::new(Kind::Refused, what("ublk"))
+                        .why(format!("{path} waits with clients that know other data"))
+                        .remedy(format!(
+                            "unmount what is mounted there and end its users: `fuser -vm {path}`"
+                        )));
+                }
+                // Without its peer a node does not know which blocks both disks can do.
+                Some(left) => {
+                    let block_bytes = geometry.block_bytes.max(left.block_bytes);
+                    UblkFront::recover(io, left.id, Geometry { block_bytes, ..*geometry })
+                }
                 None => {
-                    let record = record(options);
-                    UblkFront::create(io, *geometry, Box::new(move |id| record.keep(id)))
+                    let (record, block_bytes) = (record(options), geometry.block_bytes);
+                    let keep = move |id| record.keep(&Left { id, data, block_bytes });
+                    UblkFront::create(io, *geometry, Box::new(keep))
                 }
             };
             let front = made.map_err(|error| Error::io(what("ublk"), error))?;
@@ -85,7 +100,7 @@ pub(super) fn record(options: &AttachOptions) -> Record {
 ///
 /// # Errors
 /// It has one, or the kernel does not say.
-pub(super) fn orphan(options: &AttachOptions) -> Result<Option<u32>> {
+pub(super) fn orphan(options: &AttachOptions) -> Result<Option<Left>> {
     match options.front {
         FrontChoice::Ublk => record(options).orphan(),
         _ => Ok(None),

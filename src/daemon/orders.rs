@@ -2,6 +2,7 @@
 //!
 //! Becoming Secondary and leaving take three steps: nobody has the device open, the device is gone, the core agrees.
 
+use super::inherit::Inheritance;
 use super::mailbox::Order;
 use super::run::Daemon;
 use super::{FrontChoice, device};
@@ -283,6 +284,7 @@ impl Daemon {
     /// With `--primary`: tries whenever it looks possible.
     pub(super) fn want_primary(&mut self) {
         let now = self.clock.now();
+        self.follow_inheritance();
         if !self.orders.wants_primary || now < self.orders.retry_at {
             return;
         }
@@ -351,10 +353,13 @@ impl Daemon {
         if !primary || self.front.is_some() || self.orders.gives_up_role() {
             return;
         }
-        let snapshot = self.replica.snapshot();
-        let geometry = device::geometry(&snapshot);
-        match device::open(&mut self.io, &self.options, &geometry) {
+        self.follow_inheritance();
+        if self.device_is_in_the_way() {
+            return;
+        }
+        match device::open(&mut self.io, &self.options, &self.replica.snapshot()) {
             Ok(front) => {
+                self.inheritance = Inheritance::None;
                 if self.options.front != FrontChoice::Ublk {
                     tracing::info!("clients find the volume at {}", front.address());
                 }

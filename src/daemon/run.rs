@@ -11,6 +11,7 @@
 use super::act::{META, ReadBuffers};
 use super::events::Events;
 use super::handlers::Story;
+use super::inherit::{self, Inheritance};
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
@@ -62,6 +63,7 @@ pub(super) struct Daemon {
     pub(super) front_pending: u64,
     pub(super) reads: ReadBuffers,
     pub(super) orders: Orders,
+    pub(super) inheritance: Inheritance,
     pub(super) mail: Receiver<Order>,
     pub(super) logged: Option<LoggedState>,
     pub(super) handlers: Handlers,
@@ -99,12 +101,7 @@ impl Daemon {
         let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
         device::check(&options)?;
         let opened = open::open(&options.config, options.node)?;
-        let orphan = device::orphan(&options)?;
-        if let Some(id) = orphan {
-            tracing::warn!(
-                "/dev/ublkb{id} waits since the last daemon: it is served again as soon as that is safe"
-            );
-        }
+        let inheritance = inherit::look(&options, &opened.replica.snapshot().superblock)?;
         for warning in opened.warnings.into_iter().chain(process::protect()) {
             tracing::warn!("{warning}");
         }
@@ -125,7 +122,8 @@ impl Daemon {
         let metrics = metrics.map(|to| metrics::Server::start(to.listen, Box::new(mailbox)));
         let metrics = metrics.transpose()?;
         Ok(Daemon {
-            orders: Orders::new(options.primary || orphan.is_some()),
+            orders: Orders::new(options.primary || inheritance.waits()),
+            inheritance,
             options,
             io,
             clock,

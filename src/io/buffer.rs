@@ -130,6 +130,15 @@ impl Pool {
         unsafe { std::slice::from_raw_parts_mut(self.ptr(buf), len) }
     }
 
+    /// Copies the first `len` bytes of `from` into `to`. The disk may still be filling `from`: then they are what they
+    /// are at that moment, as for whoever else has it.
+    pub fn copy(&mut self, from: Buf, to: Buf, len: usize) {
+        assert!(len <= self.bytes && from != to, "{len} bytes of a buffer of {}", self.bytes);
+        // SAFETY: `ptr` checks that both exist and are in use; two buffers do not overlap, and no reference into either
+        // is made.
+        unsafe { std::ptr::copy_nonoverlapping(self.ptr(from), self.ptr(to), len) }
+    }
+
     /// Where the buffer begins, for an operation on the ring: who starts one holds a reference until it has
     /// ended.
     pub fn ptr(&self, buf: Buf) -> *mut u8 {

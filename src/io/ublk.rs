@@ -1,9 +1,13 @@
 //! The queue of a ublk device on our ring, with buffers of our pool.
 //!
-//! Each tag owns one buffer at a time, into which the kernel copies the data of the tag's next write. A
-//! request that has ended may still have its buffer in use elsewhere (a frame that waits to be sent, a
-//! disk that hangs): then its tag goes on with another one. If none is free the answer has to wait, and
-//! is tried again.
+//! Each tag owns one buffer at a time, into which the kernel copies the data of the tag's next write, and
+//! out of which it takes the data of a read. A request that has ended may still have its buffer in use
+//! elsewhere (a frame that waits to be sent, a disk that hangs): then its tag goes on with another one. If
+//! none is free the answer has to wait, and is tried again.
+//!
+//! A commit names the buffer first and completes the request after that (`ublk_fill_io_cmd` or
+//! `ublk_config_io_buf` before `__ublk_complete_rq` in the driver): what a client reads lies in the buffer
+//! that the commit names, never in the one before.
 
 use super::Io;
 use super::ring::{Completion, Token};
@@ -14,7 +18,8 @@ use rblk_ublk::{Event, Queue};
 /// their memory is the kernel's until the ring is gone.
 pub struct UblkQueue {
     queue: Queue,
-    buffers: Vec<Buffer>,
+    /// By tag.
+    buffers: Vec<Buf>,
     token: fn(u16) -> Token,
 }
 
@@ -25,14 +30,6 @@ pub struct Answer {
     pub result: i32,
     /// The tag's buffer holds data for the client.
     pub data: bool,
-}
-
-/// What a tag has of the pool.
-struct Buffer {
-    /// Where data comes and goes.
-    now: Buf,
-    /// The one before: it holds the data of a read that the kernel has not been seen to take.
-    before: Option<Buf>,
 }
 
 impl UblkQueue {
@@ -46,8 +43,7 @@ impl UblkQueue {
         if io.pool.free() < usize::from(depth) {
             return None;
         }
-        let taken = (0..depth).map_while(|_| io.pool.take());
-        let buffers = taken.map(|now| Buffer { now, before: None }).collect();
+        let buffers = (0..depth).map_while(|_| io.pool.take()).collect();
         let mut queue = UblkQueue { queue, buffers, token };
         for tag in 0..depth {
             let buffer = io.pool.ptr(queue.buffer(tag));
@@ -61,18 +57,14 @@ impl UblkQueue {
 
     /// The buffer with the data of a tag's request.
     pub fn buffer(&self, tag: u16) -> Buf {
-        self.buffers[usize::from(tag)].now
+        self.buffers[usize::from(tag)]
     }
 
     /// Tells what the completion of a tag's entry means. A tag that is out of use gives its buffer back.
     pub fn on_completion(&mut self, io: &mut Io, tag: u16, done: Completion) -> Event {
         let event = self.queue.on_completion(tag, done.result);
-        let buffer = &mut self.buffers[usize::from(tag)];
-        if let Some(before) = buffer.before.take() {
-            io.pool.release(before);
-        }
         if let Event::Aborted { .. } = event {
-            io.pool.release(buffer.now);
+            io.pool.release(self.buffer(tag));
         }
         event
     }
@@ -81,22 +73,18 @@ impl UblkQueue {
     /// they do not count as use. False if there is other use and no buffer is free: try again later.
     #[must_use]
     pub fn commit(&mut self, io: &mut Io, tag: u16, answer: Answer, held: u32) -> bool {
-        let buffer = &mut self.buffers[usize::from(tag)];
-        if io.pool.references(buffer.now) > 1 + held {
+        let old = self.buffer(tag);
+        if io.pool.references(old) > 1 + held {
             let Some(next) = io.pool.take() else {
                 return false;
             };
-            let old = std::mem::replace(&mut buffer.now, next);
             if answer.data {
-                // The kernel takes the data when the entry is submitted: seen at the tag's next
-                // completion.
-                let before = buffer.before.replace(old);
-                assert_eq!(before, None, "ublk tag {tag} has three buffers");
-            } else {
-                io.pool.release(old);
+                io.pool.copy(old, next, usize::try_from(answer.result).unwrap_or(0));
             }
+            self.buffers[usize::from(tag)] = next;
+            io.pool.release(old);
         }
-        let now = io.pool.ptr(buffer.now);
+        let now = io.pool.ptr(self.buffer(tag));
         let entry = self.queue.commit(tag, answer.result, now);
         // SAFETY: as in `new`.
         unsafe { io.ring.push(entry, (self.token)(tag)) };

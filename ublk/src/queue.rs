@@ -81,8 +81,8 @@ impl Queue {
     }
 
     /// The entry that answers a request and makes its tag ready for the next, with data in `buffer` (as
-    /// in [`Queue::arm`]). The data of a read must lie in the buffer that the tag had so far; it is
-    /// copied when the entry is submitted, so keep the old buffer until then.
+    /// in [`Queue::arm`]). The data of a read must lie in `buffer` too, be it the one that the tag had so
+    /// far or another: the driver takes the new address before it completes the request.
     ///
     /// `result` is the number of bytes done for reads and writes, 0 for all others, or a negated error
     /// number. Fewer bytes than asked for make the kernel ask for the rest.

@@ -16,7 +16,7 @@ mod control;
 mod orphan;
 
 pub use control::Keep;
-pub use orphan::Record;
+pub use orphan::{Left, Record};
 pub use rblk_ublk::openers;
 
 use super::{Front, FrontRequest, Geometry, News};

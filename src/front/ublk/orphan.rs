@@ -1,7 +1,15 @@
 //! A device that outlived its daemon: where its number is kept, and what becomes of it.
 //!
-//! The number is in a file of the run directory from before clients can see the device until it is taken away. A daemon
-//! that finds one there, without a server, takes it over: its clients have been waiting.
+//! The number is in a file of the run directory from before clients can see the device until it is taken away, and beside
+//! it what the clients know of the data. A daemon that finds one there, without a server, takes it over: its clients
+//! have been waiting. But not if the data has changed behind their backs: a file system that is mounted there would go
+//! on with what it remembers, over what others have written since.
+//!
+//! ```text
+//!   0                                        the number
+//!   data 0198F0A2...                         whatever names the data; "void" if the clients must not go on
+//!   block-bytes 512                          as the device has it: the disk alone does not tell what the peer's wanted
+//! ```
 
 use crate::error::{Error, Kind, Result};
 use rblk_ublk::{Control, DeviceState, device_info};
@@ -12,6 +20,8 @@ use std::time::Duration;
 const SUFFIX: &str = ".ublk";
 /// Longest wait for the driver to take away a device that nobody uses.
 const REMOVE_LIMIT: Duration = Duration::from_secs(2);
+/// Written for data that nobody may go on with.
+const VOID: &str = "void";
 
 /// Who has device `id` open; somebody without a name, if it is held by one whom the system does not tell.
 pub(super) fn users(id: u32) -> Vec<String> {
@@ -23,7 +33,38 @@ pub(super) fn users(id: u32) -> Vec<String> {
     known
 }
 
-/// The file that keeps the number of a resource's device.
+/// A device as its daemon leaves it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// N of `/dev/ublkbN`.
+    pub id: u32,
+    /// Names the data that its clients know; `None` if they must not go on with any.
+    pub data: Option<String>,
+    /// Its logical block in bytes.
+    pub block_bytes: u32,
+}
+
+impl Left {
+    fn parse(text: &str) -> Option<Left> {
+        let mut lines = text.lines();
+        let mut left = Left { id: lines.next()?.trim().parse().ok()?, data: None, block_bytes: 0 };
+        for line in lines {
+            match line.split_once(' ') {
+                Some(("data", data)) if data != VOID => left.data = Some(data.to_owned()),
+                Some(("block-bytes", bytes)) => left.block_bytes = bytes.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        Some(left)
+    }
+
+    fn text(&self) -> String {
+        let data = self.data.as_deref().unwrap_or(VOID);
+        format!("{}\ndata {data}\nblock-bytes {}\n", self.id, self.block_bytes)
+    }
+}
+
+/// The file that keeps a resource's device.
 #[derive(Clone, Debug)]
 pub struct Record {
     path: PathBuf,
@@ -40,20 +81,41 @@ impl Record {
         let entries = std::fs::read_dir(run_dir).into_iter().flatten();
         let named = entries.filter_map(|entry| {
             let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
-            let kept = std::fs::read_to_string(&path).ok()?;
-            (kept.trim().parse() == Ok(id)).then(|| name.to_owned())
+            let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.to_owned();
+            let left = Left::parse(&std::fs::read_to_string(&path).ok()?)?;
+            (left.id == id).then_some(name)
         });
         named.collect()
     }
 
-    /// Keeps the number.
+    /// Records of other resources with this number.
+    fn others(&self, id: u32) -> Vec<String> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let mine = self.path.file_name().and_then(|name| name.to_str());
+        let mine = mine.and_then(|name| name.strip_suffix(SUFFIX));
+        let mut names = Record::names_of(folder, id);
+        names.retain(|name| Some(name.as_str()) != mine);
+        names
+    }
+
+    /// Keeps a new device. Records of others that name its number are of devices that are gone.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn keep(&self, left: &Left) -> std::io::Result<()> {
+        for name in self.others(left.id) {
+            std::fs::remove_file(self.path.with_file_name(name + SUFFIX))?;
+        }
+        self.put(left)
+    }
+
+    /// Writes anew what is known of a device.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn keep(&self, id: u32) -> std::io::Result<()> {
+    pub fn put(&self, left: &Left) -> std::io::Result<()> {
         let fresh = self.path.with_extension("ublk.new");
-        std::fs::write(&fresh, format!("{id}\n"))?;
+        std::fs::write(&fresh, left.text())?;
         std::fs::rename(&fresh, &self.path)
     }
 
@@ -67,9 +129,10 @@ impl Record {
     ///
     /// # Errors
     /// It has one, or the kernel does not say.
-    pub fn orphan(&self) -> Result<Option<u32>> {
+    pub fn orphan(&self) -> Result<Option<Left>> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        let Ok(id) = text.trim().parse() else { return Ok(None) };
+        let Some(left) = Left::parse(&text) else { return Ok(None) };
+        let id = left.id;
         let what = || format!("Cannot take over /dev/ublkb{id}");
         let info = device_info(id).map_err(|error| Error::new(Kind::Io, what()).source(error))?;
         match info.map(|info| info.state) {
@@ -77,7 +140,12 @@ impl Record {
                 self.forget();
                 Ok(None)
             }
-            Some(DeviceState::Quiesced) => Ok(Some(id)),
+            Some(DeviceState::Quiesced) => match self.others(id).first() {
+                None => Ok(Some(left)),
+                Some(other) => Err(Error::new(Kind::Refused, what())
+                    .why(format!("{} says that it is resource {other}'s", self.path.display()))
+                    .remedy("remove the file of the resource whose device it is not")),
+            },
             // Its daemon died before clients could see it, or after they had lost it.
             Some(DeviceState::Dead) => {
                 Control::open(id)
@@ -95,7 +163,7 @@ impl Record {
     /// Who has the waiting device open; why it cannot be told, if so.
     pub fn users(&self) -> Vec<String> {
         match self.orphan() {
-            Ok(Some(id)) => users(id),
+            Ok(Some(left)) => users(left.id),
             Ok(None) => Vec::new(),
             Err(error) => vec![error.to_string()],
         }
@@ -103,7 +171,7 @@ impl Record {
 
     /// Takes away a waiting device that nobody has open. Bounded by [`REMOVE_LIMIT`].
     pub fn remove_orphan(&self) {
-        let Ok(Some(id)) = self.orphan() else { return };
+        let Ok(Some(Left { id, .. })) = self.orphan() else { return };
         let removed = Control::open(id).and_then(|mut control| {
             control.stop(REMOVE_LIMIT)?;
             control.delete(REMOVE_LIMIT)
@@ -115,5 +183,38 @@ impl Record {
             }
             Err(error) => tracing::error!("/dev/ublkb{id} cannot be taken away: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(id: u32, data: Option<&str>) -> Left {
+        Left { id, data: data.map(str::to_owned), block_bytes: 4096 }
+    }
+
+    #[test]
+    fn what_is_left_is_read_as_it_was_written() {
+        for expected in [left(0, Some("01AB")), left(17, None)] {
+            assert_eq!(Left::parse(&expected.text()), Some(expected));
+        }
+        let number_alone = Left { id: 3, data: None, block_bytes: 0 };
+        assert_eq!(Left::parse("3\n"), Some(number_alone), "of a daemon that knew no better");
+        for nonsense in ["", "x\n", "-1\n", "data 1\n0\n"] {
+            assert_eq!(Left::parse(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_of_one_resource() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [x, y] = ["x", "y"].map(|name| Record::new(folder.path(), name));
+        x.keep(&left(0, Some("X"))).expect("written");
+        y.keep(&left(0, Some("Y"))).expect("written");
+        assert_eq!(Record::names_of(folder.path(), 0), ["y"], "the device of x is gone");
+        x.put(&left(0, Some("X"))).expect("written");
+        assert_eq!(x.others(0), ["y"]);
+        assert_eq!(y.others(0), ["x"]);
     }
 }

@@ -1,0 +1,140 @@
+//! The device that an earlier daemon left, with clients that wait: whether they may go on.
+//!
+//! They may with the very data that they know, and no other: a file system that is mounted there goes on with what it
+//! remembers, and would write that over what others have written since.
+//!
+//! | since then | how that is seen |
+//! |---|---|
+//! | nobody but this node has written: its daemon died as Primary, or handed over | the superblock says Primary: what the disk holds is what the clients know |
+//! | the peer went on alone, and was copied here; another disk was put in | the disk's generation is another |
+//! | the peer was Primary beside this Secondary | the peer's role; not with two Primaries, whose clients agree with each other on who writes |
+//!
+//! What the clients know is kept in the record of the device, so it outlives daemons that start and end meanwhile.
+
+use super::run::Daemon;
+use super::{AttachOptions, device};
+use crate::error::{Error, Result};
+use crate::front::ublk::Left;
+use crate::meta::superblock::{GenerationId, Superblock};
+use crate::wire::message::Role;
+use std::thread::JoinHandle;
+
+/// What became of the device that an earlier daemon left.
+#[derive(Default)]
+pub(super) enum Inheritance {
+    /// There was none, or it is served again.
+    #[default]
+    None,
+    /// It waits, and may be served.
+    Waits(Left),
+    /// Its clients must not go on: it is being taken away.
+    Removing(JoinHandle<()>),
+}
+
+/// What names a disk's data in the record of a device.
+pub(super) fn name_of(generation: Option<GenerationId>) -> Option<String> {
+    generation.map(|generation| generation.to_string())
+}
+
+/// True if the clients of a device know the data of this disk: its generation, or the one that this node itself has left
+/// since. A disk that was overwritten by a source has neither.
+pub(super) fn is_known(left: &Left, superblock: &Superblock) -> bool {
+    is_one_of(left, [superblock.current, superblock.base])
+}
+
+fn is_one_of(left: &Left, own: [Option<GenerationId>; 2]) -> bool {
+    left.data.is_some() && own.into_iter().any(|generation| name_of(generation) == left.data)
+}
+
+/// Looks at the start for a device that waits; `superblock` is as it was found on disk.
+///
+/// # Errors
+/// It has a server, or the kernel does not say; its record cannot be written.
+pub(super) fn look(options: &AttachOptions, superblock: &Superblock) -> Result<Inheritance> {
+    let Some(mut left) = device::orphan(options)? else { return Ok(Inheritance::None) };
+    let id = left.id;
+    if superblock.primary {
+        left.data = name_of(superblock.current);
+        device::record(options).put(&left).map_err(|error| {
+            Error::io(format!("Cannot record what the clients of /dev/ublkb{id} know"), error)
+        })?;
+    }
+    tracing::warn!(
+        "/dev/ublkb{id} waits since the last daemon: it is served again as soon as that is safe"
+    );
+    Ok(Inheritance::Waits(left))
+}
+
+impl Inheritance {
+    /// Clients wait for this node to be Primary again.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self, Inheritance::Waits(_))
+    }
+}
+
+impl Daemon {
+    /// Gives the device up that an earlier daemon left, once the data is no longer what its clients know. Before
+    /// anything of the peer is written here: the peer's role is looked at when it is told.
+    pub(super) fn follow_inheritance(&mut self) {
+        let Inheritance::Waits(left) = &self.inheritance else { return };
+        let now = self.replica.snapshot();
+        let same = is_known(left, &now.superblock);
+        let dual = self.options.config.policies.dual_primary;
+        let overtaken =
+            !dual && now.role == Role::Secondary && now.peer_role == Some(Role::Primary);
+        if same && !overtaken {
+            return;
+        }
+        tracing::error!(
+            "the data has changed since the last daemon left /dev/ublkb{}: its clients must not go on with what they \
+             remember. The device is taken away and their requests fail; unmount what is mounted there",
+            left.id
+        );
+        let record = device::record(&self.options);
+        if let Err(error) = record.put(&Left { data: None, ..left.clone() }) {
+            tracing::error!("the record of the device cannot be written: {error}");
+        }
+        self.orders.wants_primary = self.options.primary;
+        // The driver takes its time.
+        let waker = self.io.ring.waker();
+        let remove = move || {
+            record.remove_orphan();
+            waker.wake();
+        };
+        let thread = std::thread::Builder::new().name("rblk-remove".to_owned());
+        self.inheritance = match thread.spawn(remove) {
+            Ok(thread) => Inheritance::Removing(thread),
+            Err(error) => {
+                tracing::error!("the device cannot be taken away now: {error}");
+                Inheritance::None
+            }
+        };
+    }
+
+    /// True while a device is being taken away: no other is made before.
+    pub(super) fn device_is_in_the_way(&mut self) -> bool {
+        if let Inheritance::Removing(thread) = &self.inheritance
+            && thread.is_finished()
+        {
+            self.inheritance = Inheritance::None;
+        }
+        matches!(self.inheritance, Inheritance::Removing(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_go_on_with_the_data_that_they_know() {
+        let [old, new, other] = [1, 2, 3].map(|id| Some(GenerationId(id)));
+        let left = |data| Left { id: 0, data: name_of(data), block_bytes: 512 };
+        assert!(is_one_of(&left(old), [old, None]), "nothing has happened");
+        assert!(is_one_of(&left(old), [new, old]), "this node was forced to go on");
+        assert!(!is_one_of(&left(old), [new, None]), "the peer's data was copied here");
+        assert!(!is_one_of(&left(old), [new, other]), "and this node was forced after that");
+        assert!(!is_one_of(&left(old), [None, None]), "the data is void");
+        assert!(!is_one_of(&left(None), [None, None]), "its clients must not go on");
+    }
+}
