@@ -101,6 +101,10 @@ impl Daemon {
                 Work::Zero { offset: span.offset(), len: span.bytes(), kind, fua }
             }
             DiskOp::Flush => Work::Flush,
+            DiskOp::Probe { span } => {
+                self.disk.probe(op.0, span.offset(), span.bytes());
+                return;
+            }
         };
         self.disk.start(&mut self.io, DiskRequest { user: op.0, what: work });
     }

@@ -92,6 +92,7 @@ fn start_of(
         activity,
         block_bytes: backing.block_bytes(),
         discard: backing.discard(),
+        holes: backing.holes(),
         entropy: u128::from_le_bytes(entropy),
         unix_ms: Clock::unix_ms_at_tick_0(),
         settings: Settings {

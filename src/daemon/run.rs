@@ -197,6 +197,9 @@ impl Daemon {
         while let Some(done) = self.io.ring.next() {
             self.on_completion(done);
         }
+        while let Some((user, hole)) = self.disk.probed() {
+            self.on_disk_done(user, true, hole);
+        }
         self.take_orders();
         self.take_answers();
         self.take_salvage();

@@ -153,10 +153,14 @@ impl Dirty {
     pub(super) fn run(&self, first: u64, max: u64) -> Range<u64> {
         let limit = self.blocks.min(first + max);
         let mut end = first;
-        while end < limit && self.words[(end / 64) as usize] >> (end % 64) & 1 == 1 {
-            end += 1;
+        while end < limit {
+            let ones = (self.words[(end / 64) as usize] >> (end % 64)).trailing_ones();
+            end += u64::from(ones);
+            if ones == 0 || !end.is_multiple_of(64) {
+                break;
+            }
         }
-        first..end
+        first..end.min(limit)
     }
 
     /// Copies out the bits of a page, little-endian words in order.

@@ -147,7 +147,7 @@ pub struct Discarded {
 pub enum DiskResult {
     /// All bytes done.
     Done,
-    /// Done, and the bytes read are all zero (only told for [`DiskOp::ReadResync`]).
+    /// Done, and the bytes are all zero (only told for [`DiskOp::ReadResync`] and [`DiskOp::Probe`]).
     DoneZero,
     /// Failed, finally.
     Failed,
@@ -238,6 +238,12 @@ pub enum DiskOp {
     /// As `Read`, and tell whether all bytes are zero. The driver provides the buffer: it takes a free one and
     /// remembers it under the operation; [`Action::Send`] of `ResyncData` names the operation.
     ReadResync {
+        /// Where.
+        span: Span,
+    },
+    /// Tell whether all of the span is a hole, without reading it: [`DiskResult::DoneZero`] if so. The span is longer
+    /// than a buffer. Asked only of a disk that tells holes, see [`super::Start::holes`].
+    Probe {
         /// Where.
         span: Span,
     },

@@ -3,6 +3,7 @@
 //! What the peer asks of us has a local leg only, and ends with an answer to it.
 
 use super::request::{Kind, Leg, Phase, Request};
+use super::resync::is_probe;
 use super::{Owner, Replica};
 use crate::replica::event::{Action, DiskOp, DiskResult, MetaSeq, OpId, Payload};
 use crate::wire::message::{Message, Outcome, ZeroKind};
@@ -44,6 +45,7 @@ impl Replica {
         let what = match request.kind {
             Kind::FrontRead { buf, .. } => DiskOp::Read { span, buf },
             Kind::PeerRead { .. } => DiskOp::ReadPeer { span },
+            Kind::CopyOut if is_probe(span) => DiskOp::Probe { span },
             Kind::CopyOut => DiskOp::ReadResync { span },
             Kind::FrontWrite { buf, fua, .. } | Kind::PeerWrite { buf, fua, .. } => {
                 DiskOp::Write { span, buf, fua: fua || sole }

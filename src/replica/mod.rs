@@ -117,6 +117,8 @@ pub struct Start {
     pub block_bytes: u32,
     /// The local disk can discard.
     pub discard: bool,
+    /// The local disk tells holes, which read as zeroes, from data: a file does.
+    pub holes: bool,
     /// Entropy from the operating system, for generation ids.
     pub entropy: u128,
     /// The time of day at [`Tick`] 0, in milliseconds since 1970, for generation ids: people want to know when.
@@ -231,7 +233,7 @@ impl Replica {
             flusher: Flusher::default(),
             alone: Alone::default(),
             separation: Separation::default(),
-            resync: Resync::new(),
+            resync: Resync::new(start.holes),
             role_change: RoleChange::default(),
             orders: Orders::default(),
             consent: Consent::default(),

@@ -21,7 +21,8 @@
 use super::request::{Kind, Leg};
 use super::{Owner, Replica};
 use crate::limits::{
-    BLOCK_BYTES, BLOCK_SECTORS, IO_BYTES_MAX, RESYNC_JOBS_MAX, RESYNC_UNSTABLE_SPANS_MAX,
+    BLOCK_BYTES, BLOCK_SECTORS, EXTENT_BYTES, IO_BYTES_MAX, RESYNC_JOBS_MAX,
+    RESYNC_UNSTABLE_SPANS_MAX, ZERO_BYTES_MAX,
 };
 use crate::meta::superblock::{GenerationId, History};
 use crate::replica::durable::Step;
@@ -67,6 +68,10 @@ pub(super) struct Resync {
     union: MetaSeq,
     /// Next block to look at.
     cursor: u64,
+    /// The disk tells holes from data.
+    holes: bool,
+    /// Below this block nobody asks for holes again: there was data in a span that ends here.
+    probed: u64,
     jobs: usize,
     /// Copied since the last flush began, and before it.
     copied: Vec<Span>,
@@ -80,12 +85,14 @@ pub(super) struct Resync {
 }
 
 impl Resync {
-    pub(super) fn new() -> Resync {
+    pub(super) fn new(holes: bool) -> Resync {
         let spans = || Vec::with_capacity(RESYNC_UNSTABLE_SPANS_MAX + RESYNC_JOBS_MAX);
         Resync {
             stage: Stage::Off,
             union: MetaSeq(0),
             cursor: 0,
+            holes,
+            probed: 0,
             jobs: 0,
             copied: spans(),
             closed: spans(),
@@ -159,12 +166,18 @@ impl Resync {
     }
 }
 
+/// A span that no buffer takes is not read: the disk is asked whether it is a hole.
+pub(super) fn is_probe(span: Span) -> bool {
+    span.bytes() > IO_BYTES_MAX as u64
+}
+
 impl Replica {
     pub(super) fn resync_begins(&mut self, source: bool, union: MetaSeq) {
         let stage = if source { Stage::Copying } else { Stage::Receiving };
         self.resync.stage = stage;
         self.resync.union = union;
         self.resync.cursor = 0;
+        self.resync.probed = 0;
         self.resync.rest_until = self.now;
         self.resync.total_blocks = self.dirty.count();
         self.resync.began = self.now;
@@ -226,7 +239,7 @@ impl Replica {
                 self.want_flush();
                 break;
             }
-            let Some(span) = self.next_to_copy() else { break };
+            let Some(span) = self.next_to_copy(clients) else { break };
             self.resync.jobs += 1;
             self.admit(Kind::CopyOut, span);
         }
@@ -258,9 +271,16 @@ impl Replica {
         self.resync.stage = Stage::Closing(after);
     }
 
-    fn next_to_copy(&mut self) -> Option<Span> {
+    /// Blocks in a row that are all marked: as many as a buffer takes, or more, if they may be a hole.
+    fn next_to_copy(&mut self, clients: bool) -> Option<Span> {
         let first = self.dirty.next(self.resync.cursor)?;
-        let run = self.dirty.run(first, IO_BYTES_MAX as u64 / BLOCK_BYTES);
+        let longest = match self.resync.holes && first >= self.resync.probed {
+            // As long as one is filled with zeroes, nobody writes there.
+            true if clients => EXTENT_BYTES,
+            true => ZERO_BYTES_MAX,
+            false => IO_BYTES_MAX as u64,
+        };
+        let run = self.dirty.run(first, longest / BLOCK_BYTES);
         self.resync.cursor = run.end;
         let start = run.start * BLOCK_SECTORS;
         // A volume is a whole number of blocks, so a run never passes its end.
@@ -270,9 +290,21 @@ impl Replica {
         Some(span)
     }
 
-    /// The source has read a span.
+    /// There is data in a span that was taken for a hole, or nobody can tell: it is read after all.
+    fn is_no_hole(&mut self, at: u32) {
+        let blocks = self.requests.get(at).span.blocks();
+        self.resync.probed = self.resync.probed.max(blocks.end);
+        self.resync.cursor = self.resync.cursor.min(blocks.start);
+        self.finish(at);
+    }
+
+    /// The source has read a span, or asked whether it is a hole.
     pub(super) fn on_copy_read(&mut self, at: u32, op: OpId, result: DiskResult) {
         let request = *self.requests.get(at);
+        if is_probe(request.span) && result != DiskResult::DoneZero {
+            self.is_no_hole(at);
+            return;
+        }
         if request.orphan || result == DiskResult::Failed || !self.resync.is_active() {
             self.actions.push_back(Action::ReleaseOp { op });
             self.copy_ended(at, Outcome::Failed);

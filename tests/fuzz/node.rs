@@ -325,7 +325,8 @@ impl Node {
         if let DiskOp::Read { buf, .. } | DiskOp::Write { buf, .. } = what {
             self.release(buf);
         }
-        let zero = result == DiskResult::DoneZero && !matches!(what, DiskOp::ReadResync { .. });
+        let may = matches!(what, DiskOp::ReadResync { .. } | DiskOp::Probe { .. });
+        let zero = result == DiskResult::DoneZero && !may;
         let result = if zero { DiskResult::Done } else { result };
         self.handle(Input::DiskDone { op, result });
         let read = matches!(what, DiskOp::ReadResync { .. } | DiskOp::ReadPeer { .. });
@@ -485,7 +486,7 @@ impl Node {
                 let buf = self.take().expect("the limits leave a buffer for each read");
                 self.filled.insert(op.0, buf);
             }
-            DiskOp::Zero { span, .. } => within(span),
+            DiskOp::Zero { span, .. } | DiskOp::Probe { span } => within(span),
             DiskOp::Flush => {}
         }
         self.disk.push((op, what));
@@ -606,6 +607,7 @@ fn replica_of(
         activity: activity.clone(),
         block_bytes: 512,
         discard,
+        holes: true,
         entropy: entropy.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
         unix_ms: 1_700_000_000_000,
         settings: Settings {

@@ -171,6 +171,7 @@ fn start(disk: &Disk) {
         activity,
         block_bytes: 512,
         discard: true,
+        holes: false,
         entropy: 1,
         unix_ms: 1_700_000_000_000,
         settings: Settings {

@@ -35,6 +35,8 @@ pub(crate) enum Work {
     Read,
     /// A read that resync locked its span for.
     ReadLocked,
+    /// Whether a span that resync locked is a hole.
+    Probe,
     /// Sector values; none: zeroes.
     Write {
         data: Option<Vec<u32>>,
@@ -154,7 +156,7 @@ impl Disk {
     pub(crate) fn start(&mut self, op: u64, span: Option<Span>, work: Work, hung: bool) {
         let writes = |work: &Work| matches!(work, Work::Write { .. });
         if let Some(span) = span
-            && (writes(&work) || matches!(work, Work::ReadLocked))
+            && (writes(&work) || matches!(work, Work::ReadLocked | Work::Probe))
         {
             let clash = self.in_flight.values().find(|other| {
                 writes(&other.work) && other.span.is_some_and(|other| other.overlaps(span))
@@ -240,7 +242,7 @@ impl Disk {
     pub(crate) fn finish(&mut self, op: u64) -> Option<Vec<u32>> {
         let op = self.in_flight.remove(&op).expect("an operation in flight");
         match (op.work, op.span) {
-            (Work::Read | Work::ReadLocked, Some(span)) => return Some(self.read(span)),
+            (Work::Read | Work::ReadLocked | Work::Probe, Some(span)) => return Some(self.read(span)),
             (Work::Write { data, fua }, Some(span)) => {
                 self.write(span, data.as_deref(), fua, || true);
             }

@@ -340,6 +340,7 @@ impl World {
             activity,
             block_bytes: 512,
             discard: true,
+            holes: node == 1,
             entropy,
             unix_ms: target.unix_ms,
             settings: target.settings,
@@ -545,6 +546,7 @@ impl World {
                 (Some(span), Work::Write { data, fua })
             }
             DiskOp::Zero { span, fua, .. } => (Some(span), Work::Write { data: None, fua }),
+            DiskOp::Probe { span } => (Some(span), Work::Probe),
             DiskOp::Flush => (None, Work::Flush(target.disk.unflushed())),
         };
         let life = target.life;
@@ -601,12 +603,14 @@ impl World {
             target.disk.fail(op, &mut self.rng);
             result = DiskResult::Failed;
         } else if let Some(data) = target.disk.finish(op) {
-            if target.op_buffers.contains_key(&op) && data.iter().all(|value| *value == 0) {
+            let buf = target.op_buffers.get(&op).or(target.op_uses.get(&op)).copied();
+            if !target.op_uses.contains_key(&op) && data.iter().all(|value| *value == 0) {
                 result = DiskResult::DoneZero;
             }
-            let buf = target.op_buffers.get(&op).or(target.op_uses.get(&op)).copied();
-            let buf = buf.expect("a read has a buffer");
-            target.buffers[buf.0 as usize].data = data;
+            // Only a probe has none.
+            if let Some(buf) = buf {
+                target.buffers[buf.0 as usize].data = data;
+            }
         }
         if let Some(buf) = target.op_uses.remove(&op) {
             target.unuse(buf);

@@ -17,6 +17,7 @@
 //! ```
 
 mod holder;
+mod holes;
 mod open;
 mod operation;
 mod signature;
@@ -30,8 +31,11 @@ use super::Io;
 use super::buffer::Pool;
 use super::faults::{Faults, Verdict, shorten};
 use super::ring::{Completion, Owner, Token};
-use crate::limits::{DISK_OPERATIONS_MAX, META_BLOCK_BYTES, META_BUFFERS_MAX, ZERO_PIECE_BYTES};
+use crate::limits::{
+    DISK_OPERATIONS_MAX, META_BLOCK_BYTES, META_BUFFERS_MAX, RESYNC_JOBS_MAX, ZERO_PIECE_BYTES,
+};
 use crate::replica::event::Buf;
+use holes::Holes;
 use io_uring::{opcode, squeue, types};
 use operation::{Abilities, Operation, Stage, Step};
 use std::os::fd::AsFd;
@@ -49,6 +53,10 @@ pub struct Disk {
     zeroes: Pool,
     zero_buf: Buf,
     abilities: Abilities,
+    /// Of a file that tells them.
+    holes: Option<Holes>,
+    /// A question that could not be asked, to be answered with no.
+    unasked: Vec<u64>,
     /// Faults on purpose.
     pub faults: Faults,
 }
@@ -65,7 +73,13 @@ impl Disk {
         zeroes.register(&mut io.ring)?;
         let zero_buf = zeroes.take().ok_or(rustix::io::Errno::NOMEM)?;
         let fixed = io.ring.add_file(backing.file.as_fd())?;
+        let holes = match backing.holes() {
+            true => Some(Holes::start(&backing.file, io.ring.waker())?),
+            false => None,
+        };
         Ok(Disk {
+            holes,
+            unasked: Vec::with_capacity(RESYNC_JOBS_MAX),
             backing,
             fixed,
             operations: (0..DISK_OPERATIONS_MAX).map(|_| None).collect(),
@@ -122,6 +136,19 @@ impl Disk {
             // As the kernel says when there is no more room.
             io.ring.inject(token(slot), -libc::ENOSPC);
         }
+    }
+
+    /// Asks whether `len` bytes at `offset` are a hole; the answer comes from [`Disk::probed`].
+    pub fn probe(&mut self, user: u64, offset: u64, len: u64) {
+        if !self.holes.as_ref().is_some_and(|holes| holes.ask(user, offset, len)) {
+            self.unasked.push(user);
+        }
+    }
+
+    /// An answer to [`Disk::probe`]: who asked, and whether it is a hole. The ring wakes when there is one.
+    pub fn probed(&mut self) -> Option<(u64, bool)> {
+        let unasked = self.unasked.pop().map(|user| (user, false));
+        unasked.or_else(|| self.holes.as_ref()?.answer())
     }
 
     /// Takes a completion of [`Owner::Disk`]; tells the request that has ended with it, if one has.

@@ -63,6 +63,8 @@ pub struct Backing {
     bytes: u64,
     block_bytes: u32,
     discard: bool,
+    /// A regular file, which tells holes from data.
+    holes: bool,
     warning: Option<String>,
 }
 
@@ -112,6 +114,7 @@ impl Backing {
             bytes: end / u64::from(block_bytes) * u64::from(block_bytes),
             block_bytes,
             discard,
+            holes: !device,
             warning: (!direct).then(|| {
                 format!(
                     "{}: the file system knows no O_DIRECT, so writes pass through the page cache",
@@ -142,6 +145,11 @@ impl Backing {
     /// True if zeroing gives space back.
     pub fn discard(&self) -> bool {
         self.discard
+    }
+
+    /// True if it tells holes, which read as zeroes, from data.
+    pub fn holes(&self) -> bool {
+        self.holes
     }
 
     /// Something the operator should know, for the log.
