@@ -45,6 +45,7 @@ impl Replica {
             FrontOp::Zero { kind, fua, .. } => Kind::FrontZero { id, kind, fua },
             FrontOp::Flush => unreachable!("answered above"),
         };
+        self.resync.pace.request_comes(self.now);
         if kind.is_write() {
             self.counters.written_bytes += span.bytes();
         } else {

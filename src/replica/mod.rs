@@ -43,6 +43,7 @@ mod ops;
 mod order;
 mod orders;
 mod overlap;
+mod pace;
 mod peer_side;
 mod persist;
 mod request;

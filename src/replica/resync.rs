@@ -18,6 +18,7 @@
 //!   go on alone.
 //! - A target that is Primary writes by itself; resync data that meets such a write is skipped and comes again.
 
+use super::pace::Pace;
 use super::request::{Kind, Leg};
 use super::{Owner, Replica};
 use crate::limits::{
@@ -32,9 +33,6 @@ use crate::replica::event::{
 use crate::span::Span;
 use crate::wire::message::{DiskState, Message, Outcome};
 
-/// Jobs in flight while clients are writing: the guaranteed share. Without clients it is
-/// [`RESYNC_JOBS_MAX`].
-const JOBS_BESIDE_CLIENTS: usize = 2;
 /// Pause before a span is tried again that the target's client was writing, in milliseconds.
 const SKIPPED_PAUSE_MS: u64 = 10;
 /// Pause before a span is tried again that could not be read or written, in milliseconds.
@@ -73,6 +71,7 @@ pub(super) struct Resync {
     /// Below this block nobody asks for holes again: there was data in a span that ends here.
     probed: u64,
     jobs: usize,
+    pub(super) pace: Pace,
     /// Copied since the last flush began, and before it.
     copied: Vec<Span>,
     closed: Vec<Span>,
@@ -94,6 +93,7 @@ impl Resync {
             holes,
             probed: 0,
             jobs: 0,
+            pace: Pace::new(),
             copied: spans(),
             closed: spans(),
             rest_until: Tick(0),
@@ -130,9 +130,11 @@ impl Resync {
         self.rest_until = self.rest_until.max(until);
     }
 
-    /// When the next pass may begin, if one is waited for.
+    /// When the next pass or the next job may begin, if one is waited for.
     pub(super) fn rests_until(&self, now: Tick) -> Option<Tick> {
-        (self.stage == Stage::Copying && self.rest_until > now).then_some(self.rest_until)
+        let rest = (self.rest_until > now).then_some(self.rest_until);
+        let until = rest.into_iter().chain(self.pace.listens_until(now)).min();
+        until.filter(|_| self.stage == Stage::Copying)
     }
 
     /// A job has left.
@@ -178,6 +180,7 @@ impl Replica {
         self.resync.union = union;
         self.resync.cursor = 0;
         self.resync.probed = 0;
+        self.resync.pace.begins(self.now);
         self.resync.rest_until = self.now;
         self.resync.total_blocks = self.dirty.count();
         self.resync.began = self.now;
@@ -232,8 +235,9 @@ impl Replica {
     }
 
     fn pump_copying(&mut self) {
-        let clients = self.serves_clients();
-        let window = if clients { JOBS_BESIDE_CLIENTS } else { RESYNC_JOBS_MAX };
+        let pending = self.serves_clients();
+        let window = self.resync.pace.window(self.now, pending);
+        let clients = self.resync.pace.has_clients(self.now, pending);
         while self.resync.jobs < window && self.link.has_data_credit() {
             if self.resync.copied.len() >= RESYNC_UNSTABLE_SPANS_MAX {
                 self.want_flush();

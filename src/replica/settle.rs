@@ -164,6 +164,10 @@ impl Replica {
         if request.kind == Kind::CopyOut {
             self.resync.job_ended();
         }
+        if request.kind.is_front() {
+            let jobs = self.resync.jobs();
+            self.resync.pace.request_ends(request.arrived, self.now, jobs);
+        }
         if !request.kind.is_write() {
             return;
         }

@@ -242,7 +242,9 @@ impl Disk {
     pub(crate) fn finish(&mut self, op: u64) -> Option<Vec<u32>> {
         let op = self.in_flight.remove(&op).expect("an operation in flight");
         match (op.work, op.span) {
-            (Work::Read | Work::ReadLocked | Work::Probe, Some(span)) => return Some(self.read(span)),
+            (Work::Read | Work::ReadLocked | Work::Probe, Some(span)) => {
+                return Some(self.read(span));
+            }
             (Work::Write { data, fua }, Some(span)) => {
                 self.write(span, data.as_deref(), fua, || true);
             }
