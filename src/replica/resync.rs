@@ -70,6 +70,8 @@ pub(super) struct Resync {
     holes: bool,
     /// Below this block nobody asks for holes again: there was data in a span that ends here.
     probed: u64,
+    /// The job that asks the disk. No other begins meanwhile: it may have to start over at this one's beginning.
+    probing: Option<u32>,
     jobs: usize,
     pub(super) pace: Pace,
     /// Copied since the last flush began, and before it.
@@ -92,6 +94,7 @@ impl Resync {
             cursor: 0,
             holes,
             probed: 0,
+            probing: None,
             jobs: 0,
             pace: Pace::new(),
             copied: spans(),
@@ -138,9 +141,14 @@ impl Resync {
     }
 
     /// A job has left.
-    pub(super) fn job_ended(&mut self) {
+    pub(super) fn job_ended(&mut self, at: u32) {
+        self.probe_ended(at);
         assert!(self.jobs > 0, "jobs are counted");
         self.jobs -= 1;
+    }
+
+    fn probe_ended(&mut self, at: u32) {
+        self.probing = self.probing.filter(|probing| *probing != at);
     }
 
     /// A flush of both disks starts: it covers what was copied so far.
@@ -238,18 +246,21 @@ impl Replica {
         let pending = self.serves_clients();
         let window = self.resync.pace.window(self.now, pending);
         let clients = self.resync.pace.has_clients(self.now, pending);
-        while self.resync.jobs < window && self.link.has_data_credit() {
+        while self.resync.jobs < window
+            && self.resync.probing.is_none()
+            && self.link.has_data_credit()
+        {
             if self.resync.copied.len() >= RESYNC_UNSTABLE_SPANS_MAX {
                 self.want_flush();
                 break;
             }
             let Some(span) = self.next_to_copy(clients) else { break };
             self.resync.jobs += 1;
-            self.admit(Kind::CopyOut, span);
+            let at = self.admit(Kind::CopyOut, span);
+            self.resync.probing = is_probe(span).then_some(at);
         }
         self.pump_requests();
-        let scanned = self.dirty.next(self.resync.cursor).is_none() && self.resync.jobs == 0;
-        if !scanned {
+        if self.resync.jobs > 0 || self.dirty.next(self.resync.cursor).is_some() {
             return;
         }
         if !self.resync.copied.is_empty() {
@@ -277,7 +288,11 @@ impl Replica {
 
     /// Blocks in a row that are all marked: as many as a buffer takes, or more, if they may be a hole.
     fn next_to_copy(&mut self, clients: bool) -> Option<Span> {
-        let first = self.dirty.next(self.resync.cursor)?;
+        let Some(first) = self.dirty.next(self.resync.cursor) else {
+            // The bitmap of a large volume is not walked again at every event.
+            self.resync.cursor = u64::MAX;
+            return None;
+        };
         let longest = match self.resync.holes && first >= self.resync.probed {
             // As long as one is filled with zeroes, nobody writes there.
             true if clients => EXTENT_BYTES,
@@ -305,6 +320,7 @@ impl Replica {
     /// The source has read a span, or asked whether it is a hole.
     pub(super) fn on_copy_read(&mut self, at: u32, op: OpId, result: DiskResult) {
         let request = *self.requests.get(at);
+        self.resync.probe_ended(at);
         if is_probe(request.span) && result != DiskResult::DoneZero {
             self.is_no_hole(at);
             return;

@@ -162,7 +162,7 @@ impl Replica {
         }
         self.release(request.kind.received_buf());
         if request.kind == Kind::CopyOut {
-            self.resync.job_ended();
+            self.resync.job_ended(at);
         }
         if request.kind.is_front() {
             let jobs = self.resync.jobs();
