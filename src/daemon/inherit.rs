@@ -3,11 +3,11 @@
 //! They may with the very data that they know, and no other: a file system that is mounted there goes on with what it
 //! remembers, and would write that over what others have written since.
 //!
-//! | since then | how that is seen |
-//! |---|---|
-//! | nobody but this node has written: its daemon died as Primary, or handed over | the superblock says Primary: what the disk holds is what the clients know |
-//! | the peer went on alone, and was copied here; another disk was put in | the disk's generation is another |
-//! | the peer was Primary beside this Secondary | the peer's role; not with two Primaries, whose clients agree with each other on who writes |
+//! - Nobody but this node has written: its daemon died as Primary, or handed over. The superblock on disk says Primary
+//!   then, and what the disk holds is what the clients know.
+//! - The peer went on alone and was copied here, or another disk was put in: the disk's generation is another.
+//! - The peer was Primary beside this Secondary: its role says so. Not with two Primaries, whose clients agree with
+//!   each other on who writes.
 //!
 //! What the clients know is kept in the record of the device, so it outlives daemons that start and end meanwhile.
 
@@ -36,8 +36,8 @@ pub(super) fn name_of(generation: Option<GenerationId>) -> Option<String> {
     generation.map(|generation| generation.to_string())
 }
 
-/// True if the clients of a device know the data of this disk: its generation, or the one that this node itself has left
-/// since. A disk that was overwritten by a source has neither.
+/// True if the clients of a device know the data of this disk: its generation, or the one that this node itself has
+/// left since. A disk that was overwritten by a source has neither.
 pub(super) fn is_known(left: &Left, superblock: &Superblock) -> bool {
     is_one_of(left, [superblock.current, superblock.base])
 }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A client that waits for each answer is absent between two requests: it counts as there for a while. What a request
-//! takes without a resync depends on the hour, so that is measured again and again; with one job left the resync goes on
-//! whatever clients measure: that is its guaranteed share.
+//! takes without a resync depends on the hour, so that is measured again and again; with one job left the resync goes
+//! on whatever clients measure: that is its guaranteed share.
 
 use crate::limits::RESYNC_JOBS_MAX;
 use crate::replica::event::Tick;

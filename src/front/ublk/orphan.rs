@@ -1,9 +1,9 @@
 //! A device that outlived its daemon: where its number is kept, and what becomes of it.
 //!
-//! The number is in a file of the run directory from before clients can see the device until it is taken away, and beside
-//! it what the clients know of the data. A daemon that finds one there, without a server, takes it over: its clients
-//! have been waiting. But not if the data has changed behind their backs: a file system that is mounted there would go
-//! on with what it remembers, over what others have written since.
+//! The number is in a file of the run directory from before clients can see the device until it is taken away, and
+//! beside it what the clients know of the data. A daemon that finds one there, without a server, takes it over: its
+//! clients have been waiting. But not if the data has changed behind their backs: a file system that is mounted there
+//! would go on with what it remembers, over what others have written since.
 //!
 //! ```text
 //!   0                                        the number

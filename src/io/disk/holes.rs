@@ -10,10 +10,10 @@
 
 use crate::io::waker::Waker;
 use crate::limits::RESYNC_JOBS_MAX;
-use crate::sync::{Receiver, SyncSender, sync_channel};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use std::fs::File;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 const STACK_BYTES: usize = 64 << 10;
 
