@@ -16,11 +16,13 @@ disk = "/dev/vdb"
 '''
 
 
-def prepare(lab, guest, more=''):
-    """Puts program and configuration, with `more` at its end, into a guest that has just booted."""
+def prepare(lab, guest, more='', resource=''):
+    """Puts program and configuration, with `more` at its end and `resource` in [resource], into a guest that has just
+    booted."""
     path = lab.program('rblk')
+    config = CONFIG.replace('name = "vol"\n', f'name = "vol"\n{resource}')
     guest.sh(f'cp {path} /usr/local/bin/rblk; mkdir -p /etc/rblk /run/rblk /mnt/vol; '
-             f"cat > /etc/rblk/vol.toml << 'END'\n{CONFIG}{more}END\nmodprobe ublk_drv")
+             f"cat > /etc/rblk/vol.toml << 'END'\n{config}{more}END\nmodprobe ublk_drv")
 
 
 def attach(guest, *options):
