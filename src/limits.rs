@@ -114,6 +114,10 @@ pub const OPERATIONS_MAX: usize = 2 * REQUESTS_MAX + 2 * META_BUFFERS_MAX;
 /// durable before it wants the next.
 pub const META_STEPS_MAX: usize = 32;
 
+/// A hop of a request that takes longer, in microseconds, counts as this long in the histograms: ten minutes, as long
+/// as a disk may take at most.
+pub const HOP_US_MAX: u64 = 600_000_000;
+
 /// Disk operations at once: each request and a flush for it, and metadata.
 pub const DISK_OPERATIONS_MAX: usize = 2 * REQUESTS_MAX + META_BUFFERS_MAX;
 

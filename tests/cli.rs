@@ -309,6 +309,7 @@ fn every_verb_has_an_example_within_80_columns() {
         "invalidate",
         "status",
         "wait",
+        "stats",
         "explain",
         "events",
         "config",

@@ -24,6 +24,7 @@ mod progress;
 mod promote;
 mod render;
 mod salvage;
+mod stats;
 mod status;
 mod udev;
 mod units;
@@ -91,6 +92,7 @@ enum Verb {
     Disconnect(disconnect::Disconnect),
     Invalidate(invalidate::Invalidate),
     Status(status::Status),
+    Stats(stats::Stats),
     Explain(explain::Explain),
     Doctor(doctor::Doctor),
     Drill(drill::Drill),
@@ -160,6 +162,7 @@ fn carry_out(verb: Verb, place: &Place) -> Result<ExitCode> {
         Verb::Disconnect(verb) => verb.run(place),
         Verb::Invalidate(verb) => verb.run(place),
         Verb::Status(verb) => verb.run(place),
+        Verb::Stats(verb) => verb.run(place),
         Verb::Explain(verb) => verb.run(place),
         Verb::Events(verb) => verb.run(place),
         Verb::Wait(verb) => verb.run(place),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 mod rblk;
 mod state;
 
-pub use rblk::{ActivityLog, Generation, Peer, Rblk, ResyncBytes, Salvage, Why};
+pub use rblk::{ActivityLog, Generation, Latency, Peer, Rblk, ResyncBytes, Salvage, Why};
 pub use state::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// A resource as this node sees it.

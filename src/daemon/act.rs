@@ -25,6 +25,7 @@ impl Daemon {
     /// Carries out every wish of the core.
     pub(super) fn act(&mut self) {
         while let Some(action) = self.replica.poll_action() {
+            self.hops.wished(&action);
             self.carry_out(action);
         }
     }

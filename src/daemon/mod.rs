@@ -13,6 +13,7 @@ mod console;
 mod device;
 mod events;
 mod handlers;
+mod hops;
 mod inherit;
 mod log;
 mod mailbox;

@@ -11,6 +11,7 @@
 use super::act::{META, ReadBuffers};
 use super::events::Events;
 use super::handlers::Story;
+use super::hops::Hops;
 use super::inherit::{self, Inheritance};
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
@@ -62,6 +63,7 @@ pub(super) struct Daemon {
     pub(super) front_buffers: Vec<Option<Buf>>,
     pub(super) front_pending: u64,
     pub(super) reads: ReadBuffers,
+    pub(super) hops: Hops,
     pub(super) orders: Orders,
     pub(super) inheritance: Inheritance,
     pub(super) mail: Receiver<Order>,
@@ -100,7 +102,7 @@ impl Daemon {
         // Before memory is locked and a disk is open: of those it must have nothing.
         let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
         device::check(&options)?;
-        let opened = open::open(&options.config, options.node)?;
+        let mut opened = open::open(&options.config, options.node)?;
         let inheritance = inherit::look(&options, &opened.replica.snapshot().superblock)?;
         for warning in opened.warnings.into_iter().chain(process::protect()) {
             tracing::warn!("{warning}");
@@ -115,8 +117,7 @@ impl Daemon {
         let peers = Peers::start(&mut io, &options.config, options.node, Faults::default())?;
         let signals = process::watch_signals(mailbox.clone())?;
         let mut clock = Clock::new();
-        let mut replica = opened.replica;
-        replica.start(clock.now());
+        opened.replica.start(clock.now());
         // Last: who asks for them waits for the loop, which nothing may keep from beginning.
         let metrics = options.config.metrics;
         let metrics = metrics.map(|to| metrics::Server::start(to.listen, Box::new(mailbox)));
@@ -126,8 +127,9 @@ impl Daemon {
             inheritance,
             options,
             io,
+            hops: Hops::new(clock.now()),
             clock,
-            replica,
+            replica: opened.replica,
             layout: opened.layout,
             disk,
             peers,
@@ -298,6 +300,7 @@ impl Daemon {
     /// One fact for the core, and all that follows from it.
     pub(super) fn feed(&mut self, input: Input<'_>) {
         let now = self.clock.now();
+        self.hops.heard(now, &input);
         self.replica.handle(now, input);
         self.act();
     }
@@ -321,6 +324,7 @@ impl Daemon {
             device_error: self.orders.device_error.clone(),
             wants_primary: self.orders.wants_primary,
             salvage: self.salvage.status(self.options.config.saves_to()),
+            latency: self.hops.latencies(),
         };
         status::resource(&self.replica.snapshot(), &around)
     }

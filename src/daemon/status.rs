@@ -2,7 +2,7 @@
 
 use super::AttachOptions;
 use crate::ctl::status::{
-    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Path, Peer,
+    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Latency, Path, Peer,
     PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Salvage, Sync, Why,
 };
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
@@ -31,6 +31,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) wants_primary: bool,
     /// What is saved of discarded data; `None` if nothing is to be.
     pub(super) salvage: Option<Salvage>,
+    /// Where the time of requests went.
+    pub(super) latency: Vec<Latency>,
 }
 
 /// The status as it stands.
@@ -180,6 +182,7 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         peer_timeout_ms: around.options.config.peer_timeout_ms,
         faults: around.options.faults.clone(),
         salvage: around.salvage.clone(),
+        latency: around.latency.clone(),
     }
 }
 

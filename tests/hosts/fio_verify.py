@@ -1,6 +1,7 @@
 """Real clients, real data: fio verifies what it wrote, nbdcopy reads back what it copied in, and both disks
 end equal."""
 
+import json
 import os
 import subprocess
 
@@ -26,7 +27,17 @@ def test_fio_finds_no_wrong_byte():
             '--name=trims', '--rw=randtrim', '--iodepth=4', *area,
             '--name=writes', '--rw=randwrite', '--iodepth=8', *area,
         ], SECONDS + 60)
+        _expect_hops(lab)
         lab.finish()
+
+
+def _expect_hops(lab):
+    """Every hop of a write was measured, and no part took longer than the whole."""
+    hops = {hop['hop']: hop for hop in json.loads(lab.a.rblk('stats', 't', '--json').stdout)}
+    for name in ('front-read', 'front-write', 'front-flush', 'activity-log', 'disk-write', 'peer'):
+        assert hops[name]['count'] > 0, hops[name]
+        assert hops[name]['p50-us'] <= hops[name]['p99-us'] <= hops[name]['max-us'] < SECONDS * 1e6, hops[name]
+    assert hops['peer']['sum-us'] <= hops['front-write']['sum-us'], hops
 
 
 def test_file_system_image_comes_back_equal():

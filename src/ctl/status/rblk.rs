@@ -37,6 +37,26 @@ pub struct Rblk {
     /// Where discarded data is saved, and what became of it last; absent if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salvage: Option<Salvage>,
+    /// Where the time of requests went since the daemon's start, by hop.
+    pub latency: Vec<Latency>,
+}
+
+/// The times of one hop: a part of a request's way.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Latency {
+    /// Its name.
+    pub hop: String,
+    /// How often it was passed.
+    pub count: u64,
+    /// All times together, in microseconds.
+    pub sum_us: u64,
+    /// Half of them took at most this long, in microseconds.
+    pub p50_us: u64,
+    /// 99 of 100 took at most this long, in microseconds.
+    pub p99_us: u64,
+    /// The longest, in microseconds.
+    pub max_us: u64,
 }
 
 /// The saving of data that a resync would discard.

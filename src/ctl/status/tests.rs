@@ -133,6 +133,14 @@ fn additions() -> Rblk {
             total_bytes: 1 << 20,
             why: Some("there is no room".to_owned()),
         }),
+        latency: vec![Latency {
+            hop: "peer".to_owned(),
+            count: 10,
+            sum_us: 800,
+            p50_us: 70,
+            p99_us: 130,
+            max_us: 131,
+        }],
     }
 }
 
