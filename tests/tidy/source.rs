@@ -89,7 +89,7 @@ pub(crate) fn repository() -> Vec<Source> {
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
-    const SKIPPED: [&str; 8] = [
+    const SKIPPED: [&str; 9] = [
         "target",
         ".git",
         "Cargo.lock",
@@ -98,6 +98,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
         "corpus-new",
         "artifacts",
         "soak",
+        "bench-data",
     ];
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
