@@ -23,6 +23,7 @@ use super::{Front, FrontRequest, Geometry, News};
 use crate::io::Io;
 use crate::io::bell::{Bell, Ringer};
 use crate::io::ring::{Completion, Owner, Token};
+use crate::io::thread;
 use crate::io::ublk::{Answer, UblkQueue};
 use crate::limits::{BLOCK_BYTES, FRONT_REQUESTS_MAX, IO_BYTES_MAX, UBLK_RETRY_MS, ZERO_BYTES_MAX};
 use crate::replica::event::{FrontId, FrontOp, FrontResult};
@@ -38,6 +39,9 @@ use std::time::Duration;
 const QUEUE: u8 = 0;
 const BELL: u8 = 1;
 const RETRY: u8 = 2;
+
+/// Of the helper thread.
+const STACK_BYTES: usize = 512 << 10;
 
 const _: () = {
     assert!(FRONT_REQUESTS_MAX <= u16::MAX as usize);
@@ -112,8 +116,7 @@ impl UblkFront {
         let (their_reports, reports) = channel();
         // Not joined: when it is in the driver's hands, only the driver ends it.
         let taken_over = wanted.id.is_some();
-        let helper = std::thread::Builder::new().name("ublk-control".to_owned());
-        let spawned = helper.spawn(move || {
+        let spawned = thread::spawn("ublk-control", STACK_BYTES, move || {
             let tell = |report| announce(&their_reports, &ringer, report);
             control::oversee(wanted, &their_orders, &tell);
         });
