@@ -13,13 +13,14 @@
 //! kernel may still write to.
 
 mod control;
+mod lookout;
 mod orphan;
 
 pub use control::Keep;
+pub use lookout::{Lookout, Question, serve as serve_lookout};
 pub use orphan::Record;
-pub use rblk_ublk::openers;
 
-use super::{Front, FrontRequest, Geometry, News};
+use super::{Front, FrontRequest, Geometry, News, Openers};
 use crate::io::Io;
 use crate::io::bell::{Bell, Ringer};
 use crate::io::ring::{Completion, Owner, Token};
@@ -140,7 +141,7 @@ impl UblkFront {
     }
 
     /// As [`Front::stop`], unless somebody has the device open: [`News::InUse`] or [`News::Gone`] tell.
-    /// Kernels before 7.0 do not look: ask [`Front::openers`] first.
+    /// Kernels before 7.0 do not look: ask [`Lookout`] first.
     pub fn stop_unless_open(&mut self) {
         self.order(Order::StopUnlessOpen);
     }
@@ -308,12 +309,8 @@ impl Front for UblkFront {
         self.answer(io, tag, answer, held);
     }
 
-    fn openers(&self) -> Vec<String> {
-        self.id.map(openers).unwrap_or_default()
-    }
-
-    fn users(&self) -> Vec<String> {
-        self.id.map(orphan::users).unwrap_or_default()
+    fn openers(&self) -> Openers {
+        self.id.map_or(Openers::Known(Vec::new()), Openers::OfDevice)
     }
 
     fn address(&self) -> String {
