@@ -101,6 +101,21 @@ pub const UBLK_STOP_MS: u64 = 30_000;
 /// disk request, which gives one back.
 pub const UBLK_RETRY_MS: u64 = 2;
 
+/// What is known of who has a device open is good for the status for this long, in milliseconds: to look costs a few
+/// milliseconds of another process, and exporters and `rblk wait` ask several times a second.
+pub const LOOK_KEEP_MS: u64 = 1_000;
+/// A status waits this long for a look at who has the device open, in milliseconds: most take a tenth of it.
+pub const LOOK_STATUS_MS: u64 = 300;
+/// Whoever wants the device taken away waits this long for a look at who has it open, in milliseconds: longer, and the
+/// operator is told instead that it takes long.
+pub const LOOK_LIMIT_MS: u64 = 2_000;
+/// A process that has looked for this long hangs, in milliseconds: a machine with very many processes takes seconds.
+pub const LOOK_GIVE_UP_MS: u64 = 30_000;
+/// Users of a device that are named.
+pub const LOOK_USERS_MAX: usize = 32;
+/// Bytes of an answer with so many users: a mount point may be as long as a path.
+pub const LOOK_ANSWER_BYTES_MAX: u64 = 512 << 10;
+
 /// All requests that the core can hold: the front's, the peer's and the resync's.
 pub const REQUESTS_MAX: usize = FRONT_REQUESTS_MAX
     + PEER_DATA_CREDITS

@@ -34,8 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("front", &["error", "io", "replica::event", "wire::message"]),
     ("handlers", &["config", "error", "io"]),
     ("salvage", &["error", "io"]),
-    ("metrics", &["ctl", "error"]),
-    ("ctl", &["config", "error", "meta", "replica", "wire::message"]),
+    ("metrics", &["ctl", "error", "io::thread"]),
+    ("ctl", &["config", "error", "io::thread", "meta", "replica", "wire::message"]),
     (
         "daemon",
         &[
@@ -107,6 +107,14 @@ fn pure_rooms_are_pure() {
     hold(
         purity,
         "The simulator replays a seed only if the core has no I/O, clock, lock, logging or chance.",
+    );
+}
+
+#[test]
+fn threads_are_marked() {
+    hold(
+        threads,
+        "A thread that waits for writeback keeps the reactor waiting: use io::thread::spawn.",
     );
 }
 
@@ -364,6 +372,13 @@ fn headers(all: &[Source]) -> Vec<String> {
 
 fn unwraps(all: &[Source]) -> Vec<String> {
     words_outside_tests(all, &[".unwrap()", ".unwrap_err()"], |_| true)
+}
+
+fn threads(all: &[Source]) -> Vec<String> {
+    let place = |path: &str| {
+        path.starts_with("src/") && path != "src/io/thread.rs" && !path.starts_with("src/cli/")
+    };
+    words_outside_tests(all, &["thread::Builder", "std::thread::spawn"], place)
 }
 
 fn unsafe_rooms(all: &[Source]) -> Vec<String> {

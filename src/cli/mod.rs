@@ -109,6 +109,9 @@ enum Verb {
     /// For packages
     #[command(hide = true)]
     Pages(pages::Pages),
+    /// Started by `attach`: finds out who has its device open
+    #[command(hide = true)]
+    Lookout,
     /// Run by udev
     #[command(hide = true)]
     Udev(udev::Udev),
@@ -173,6 +176,7 @@ fn carry_out(verb: Verb, place: &Place) -> Result<ExitCode> {
         Verb::Demo(verb) => verb.run(),
         Verb::Pages(verb) => verb.run(Cli::command()),
         Verb::HandlerRunner => crate::handlers::serve(),
+        Verb::Lookout => crate::front::ublk::serve_lookout(),
         Verb::Udev(verb) => verb.run(place),
     };
     done.map(|()| ExitCode::SUCCESS)

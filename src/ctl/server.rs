@@ -13,6 +13,7 @@
 use super::line::Lines;
 use super::proto::{Reply, Request, decode, encode};
 use crate::error::{Error, Kind, Result};
+use crate::io::thread::spawn;
 use crate::limits::{CONTROL_CLIENTS_MAX, CONTROL_LINE_BYTES_MAX};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -87,7 +88,7 @@ impl Server {
             clients: Mutex::new(Vec::new()),
         });
         let of_thread = Arc::clone(&shared);
-        let listener = spawn("rblk-ctl", move || accept_loop(&of_thread, &listener))
+        let listener = spawn("rblk-ctl", STACK_BYTES, move || accept_loop(&of_thread, &listener))
             .map_err(|error| Error::io("Cannot start the control thread", error))?;
         Ok(Server { path, shared, listener: Some(listener), _lock: lock })
     }
@@ -193,11 +194,6 @@ fn listen(path: &Path) -> std::io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
-    builder.spawn(body)
-}
-
 fn accept_loop(shared: &Arc<Shared>, listener: &UnixListener) {
     loop {
         let accepted = listener.accept();
@@ -228,7 +224,7 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream) {
         return;
     };
     let of_thread = Arc::clone(shared);
-    let spawned = spawn("rblk-ctl-client", move || serve(&of_thread, stream));
+    let spawned = spawn("rblk-ctl-client", STACK_BYTES, move || serve(&of_thread, stream));
     if let Ok(thread) = spawned {
         clients.push(ClientThread { stream: copy, thread });
     }

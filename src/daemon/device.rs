@@ -4,9 +4,10 @@ use super::{AttachOptions, FrontChoice, inherit};
 use crate::error::{Error, Kind, Result};
 use crate::front::nbd::Nbd;
 use crate::front::nbd::listen::{Address, Listener};
-use crate::front::ublk::{Left, Record, UblkFront, availability};
+use crate::front::ublk::{Left, Lookout, Record, UblkFront, availability};
 use crate::front::{Front, Geometry};
 use crate::io::Io;
+use crate::io::ring::Waker;
 use crate::replica::Snapshot;
 
 /// What clients see of the volume as it is now.
@@ -89,6 +90,15 @@ pub(super) fn open(
     let nbd =
         Nbd::start(io, &address, name, geometry).map_err(|error| Error::io(what("NBD"), error))?;
     Ok(Box::new(nbd))
+}
+
+/// Starts what finds out who has this resource's device open, if there may be one.
+///
+/// # Errors
+/// The system does not allow it.
+pub(super) fn lookout(options: &AttachOptions, waker: Waker) -> Result<Option<Lookout>> {
+    let needed = options.front == FrontChoice::Ublk || record(options).is_kept();
+    needed.then(|| Lookout::start(waker)).transpose()
 }
 
 /// Where the number of this resource's device is kept.

@@ -8,6 +8,7 @@
 //! volume. Records that find no room are counted, and the count is told. What is logged is what happens to a volume,
 //! never what is in it.
 
+use crate::io::thread;
 use crate::limits::{LOG_RECORD_BYTES_MAX, LOG_RECORDS_MAX};
 use crate::sync::{Receiver, SyncSender, sync_channel};
 use std::fmt::Write as _;
@@ -59,8 +60,8 @@ pub(super) fn start(name: &str) {
         return; // a second start in one process shares the first one's log
     }
     let sink = Sink::open(name);
-    let thread = std::thread::Builder::new().name("rblk-log".to_owned()).stack_size(STACK_BYTES);
-    if let Err(error) = thread.spawn(move || write_all(&receiver, &sink)) {
+    if let Err(error) = thread::spawn("rblk-log", STACK_BYTES, move || write_all(&receiver, &sink))
+    {
         // Without a thread there is no log, and a volume all the same.
         let _ = writeln!(std::io::stderr(), "no thread for the log: {error}");
     }

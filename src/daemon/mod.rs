@@ -5,11 +5,10 @@
 //! - `handlers.rs` is what runs at an event: the operator's commands.
 //! - `salvage.rs` saves what a resync would discard.
 //! - `log.rs` is where all of them write what happens.
-//! - `orders.rs` is what operators ask for, `console.rs` and `mailbox.rs` how it reaches the loop, `status.rs` what
-//!   they see, and `systemd.rs` what systemd hears.
+//! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see, `users.rs`
+//!   who has the device open, and `systemd.rs` what systemd hears.
 
 mod act;
-mod console;
 mod device;
 mod events;
 mod handlers;
@@ -26,6 +25,7 @@ mod run;
 mod salvage;
 mod status;
 mod systemd;
+mod users;
 
 use crate::config::Config;
 use crate::error::Result;

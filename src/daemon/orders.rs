@@ -5,10 +5,12 @@
 use super::inherit::Inheritance;
 use super::mailbox::Order;
 use super::run::Daemon;
+use super::users::unknown;
 use super::{FrontChoice, device};
 use crate::ctl::proto::{Reply, Request};
 use crate::error::{Error, Kind};
 use crate::front::News;
+use crate::limits::LOOK_LIMIT_MS;
 use crate::replica::event::{Command, CommandError, CommandId, Input, Tick};
 use crate::replica::snapshot::Suspended;
 use crate::sync::SyncSender;
@@ -40,6 +42,8 @@ pub(super) struct Waiting {
 struct Held {
     request: Request,
     answer: Option<SyncSender<Reply>>,
+    /// The process is asked to end: it does, whether they let go or not.
+    stops: bool,
     until: Tick,
     look_at: Tick,
 }
@@ -102,14 +106,12 @@ impl Daemon {
         self.users_may_be_gone();
         self.device_may_be_gone();
         self.answer_watchers(false);
+        self.answer_askers();
     }
 
     fn on_control(&mut self, request: Request, answer: SyncSender<Reply>) {
         match request {
-            Request::Status => {
-                let status = Box::new(self.status());
-                send(Some(answer), Reply::Status { status });
-            }
+            Request::Status => self.on_status(answer),
             Request::Events { after } => {
                 self.on_watcher(after, answer);
             }
@@ -136,6 +138,10 @@ impl Daemon {
         }
         self.orders.wants_primary = false;
         if let Some(held) = self.orders.held.take() {
+            if held.stops {
+                self.orders.held = Some(held); // asked twice
+                return;
+            }
             let error = Error::new(Kind::Busy, self.failed(&held.request))
                 .why("the daemon is asked to stop");
             send(held.answer, Reply::from(error));
@@ -144,16 +150,31 @@ impl Daemon {
             waiting.request = Request::Detach; // once the device is gone, not the role alone but the node
             return;
         }
-        if let Some(front) = &mut self.front {
-            let users = front.users();
-            if !users.is_empty() && front.leave_to_successor() {
-                let users = users.join(", ");
-                tracing::warn!(
-                    "asked to stop while the device is in use by {users}: it waits for the next daemon"
-                );
-                self.leave_device();
-                return;
-            }
+        if self.front.is_none() {
+            return self.stop_with(&[]);
+        }
+        let now = self.clock.now();
+        self.orders.held = Some(Held {
+            request: Request::Detach,
+            answer: None,
+            stops: true,
+            until: now,
+            look_at: now,
+        });
+    }
+
+    /// Ends as the process was asked to.
+    fn stop_with(&mut self, users: &[String]) {
+        if !users.is_empty()
+            && let Some(front) = &mut self.front
+            && front.leave_to_successor()
+        {
+            let users = users.join(", ");
+            tracing::warn!(
+                "asked to stop while the device is in use by {users}: it waits for the next daemon"
+            );
+            self.leave_device();
+            return;
         }
         tracing::info!("asked to stop");
         self.stop_device(Request::Detach, None);
@@ -214,8 +235,13 @@ impl Daemon {
             return;
         }
         let now = self.clock.now();
-        self.orders.held =
-            Some(Held { request, answer, until: now.plus_ms(LET_GO_MS), look_at: now });
+        self.orders.held = Some(Held {
+            request,
+            answer,
+            stops: false,
+            until: now.plus_ms(LET_GO_MS),
+            look_at: now,
+        });
     }
 
     /// By a policy this Primary's data loses: it gives up the role if nobody has its device open.
@@ -237,11 +263,17 @@ impl Daemon {
     fn users_may_be_gone(&mut self) {
         let now = self.clock.now();
         let Some(held) = self.orders.held.take_if(|held| held.look_at <= now) else { return };
-        let users = match &self.front {
-            Some(front) => front.users(),
-            None => device::record(&self.options).users(),
+        let users = match self.users(held.look_at) {
+            Some(users) => users,
+            None if now < held.look_at.plus_ms(LOOK_LIMIT_MS) => {
+                self.orders.held = Some(held);
+                return;
+            }
+            None => vec![unknown("looking takes long; a file system hangs")],
         };
-        if users.is_empty() {
+        if held.stops {
+            self.stop_with(&users);
+        } else if users.is_empty() {
             // Where both are to be Primary, one that stepped down by itself comes back when it has the data.
             let by_itself = held.answer.is_none();
             self.orders.wants_primary =
@@ -311,8 +343,11 @@ impl Daemon {
     pub(super) fn next_order_tick(&mut self) -> Option<Tick> {
         let retry = self.orders.wants_primary && self.orders.retry_at > self.clock.now();
         let retry = retry.then_some(self.orders.retry_at);
-        let look = self.orders.held.as_ref().map(|held| held.look_at);
-        retry.into_iter().chain(look).min()
+        let look = self.orders.held.as_ref().map(|held| match held.look_at {
+            at if at > self.clock.now() => at,
+            looks_since => looks_since.plus_ms(LOOK_LIMIT_MS), // its answer wakes us
+        });
+        retry.into_iter().chain(look).chain(self.next_asker_tick()).min()
     }
 
     fn command(&mut self, request: Request, command: Command, answer: Option<SyncSender<Reply>>) {

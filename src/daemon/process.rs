@@ -2,9 +2,13 @@
 
 use super::mailbox::{Mailbox, Order};
 use crate::error::{Error, Result};
+use crate::io::thread;
 use rustix::mm::{MlockAllFlags, mlockall};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// Of the thread that waits for signals.
+const STACK_BYTES: usize = 128 << 10;
 
 /// Keeps the daemon from waiting for itself: its pages stay in memory, and when memory is short, its own allocations do
 /// not wait for writes to the very device it serves. Returns what the system refused, in words.
@@ -18,7 +22,7 @@ pub(super) fn protect() -> Vec<String> {
              run as root or raise LimitMEMLOCK"
         ));
     }
-    if let Err(error) = crate::io::set_io_flusher() {
+    if let Err(error) = thread::mark_io_flusher(true) {
         refused.push(format!(
             "this thread cannot be marked as serving a disk ({error}): run as root, with CAP_SYS_RESOURCE"
         ));
@@ -34,12 +38,11 @@ pub(super) fn watch_signals(mailbox: Mailbox) -> Result<signal_hook::iterator::H
     let failed = |error| Error::io("Cannot watch for signals", error);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     let handle = signals.handle();
-    let thread = std::thread::Builder::new().name("rblk-signals".to_owned());
     let watch = move || {
         for _signal in signals.forever() {
             mailbox.post(Order::Stop);
         }
     };
-    thread.stack_size(128 << 10).spawn(watch).map_err(failed)?;
+    thread::spawn("rblk-signals", STACK_BYTES, watch).map_err(failed)?;
     Ok(handle)
 }

@@ -19,10 +19,12 @@ use super::peers::{PeerEvent, Peers};
 use super::salvage::Salvage;
 use super::status::{self, Surroundings};
 use super::systemd::Systemd;
-use super::{AttachOptions, console, device, log, open, process};
+use super::users::Asker;
+use super::{AttachOptions, device, log, open, process};
 use crate::ctl::server::Server;
 use crate::ctl::status::Resource;
 use crate::error::{Error, Kind, Result};
+use crate::front::ublk::Lookout;
 use crate::front::{Front, FrontRequest};
 use crate::handlers::Handlers;
 use crate::io::Io;
@@ -73,6 +75,9 @@ pub(super) struct Daemon {
     pub(super) salvage: Salvage,
     pub(super) events: Events,
     pub(super) systemd: Systemd,
+    /// `None` if there is no device of the kernel.
+    pub(super) lookout: Option<Lookout>,
+    pub(super) askers: Vec<Asker>,
     requests: VecDeque<FrontRequest>,
     server: Option<Server>,
     metrics: Option<metrics::Server>,
@@ -87,20 +92,18 @@ impl Daemon {
     pub(super) fn start(options: AttachOptions) -> Result<Daemon> {
         let name = options.config.name.as_str().to_owned();
         let what = || format!("Cannot attach {name}");
-        let faults = match options.faults.as_deref().map(Faults::parse) {
-            None => Faults::default(),
-            Some(Ok(faults)) => faults,
-            Some(Err(why)) => return Err(Error::new(Kind::Usage, what()).why(why)),
-        };
+        let faults = Faults::parse(options.faults.as_deref().unwrap_or_default())
+            .map_err(|why| Error::new(Kind::Usage, what()).why(why))?;
         // The run directory first: a second daemon of this resource is told so at once, by name.
         let mut io = Io::new(RING_ENTRIES, BUFFERS_MAX, IO_BYTES_MAX)
             .map_err(|error| Error::io(what(), error))?;
         // Declared before the mailbox, so dropped after it if the start fails: clients must see that nobody answers.
         let server;
         let (mailbox, mail) = Mailbox::new(io.ring.waker());
-        server = Server::start(&options.run_dir, &name, console::of(&mailbox))?;
+        server = Server::start(&options.run_dir, &name, Box::new(mailbox.clone()))?;
         // Before memory is locked and a disk is open: of those it must have nothing.
         let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
+        let lookout = device::lookout(&options, io.ring.waker())?;
         device::check(&options)?;
         let mut opened = open::open(&options.config, options.node)?;
         let inheritance = inherit::look(&options, &opened.replica.snapshot().superblock)?;
@@ -144,6 +147,8 @@ impl Daemon {
             salvage,
             events: Events::default(),
             systemd: Systemd::new(),
+            lookout,
+            askers: Vec::new(),
             requests: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
             server: Some(server),
             metrics,
@@ -183,6 +188,7 @@ impl Daemon {
         drop(std::mem::replace(&mut self.mail, closed));
         self.orders.abandon();
         self.answer_watchers(true);
+        self.askers.clear();
         self.server = None;
         self.metrics = None;
         if self.orders.left_device {
@@ -305,13 +311,7 @@ impl Daemon {
         self.act();
     }
 
-    pub(super) fn status(&mut self) -> Resource {
-        // Who has a device of the kernel open takes a while to find out: `console.rs` does, on its own thread.
-        let quick = self.front.as_ref().filter(|front| front.minor().is_none());
-        self.status_if(quick.is_some_and(|front| !front.openers().is_empty()))
-    }
-
-    /// The status with what is known of whether the device is open: finding that out takes a while.
+    /// The status with what is known of whether the device is open: see `users.rs`.
     pub(super) fn status_if(&mut self, open: bool) -> Resource {
         let around = Surroundings {
             options: &self.options,

@@ -11,6 +11,7 @@ use crate::config;
 use crate::ctl::status;
 use crate::error::{Error, Kind, Result};
 use crate::io::ring::Waker;
+use crate::io::thread;
 use crate::limits::{BLOCK_BYTES, SALVAGE_STOP_MS, SECTOR_BYTES};
 use crate::replica::event::{Consent, Discarded, Input, Notice};
 use crate::replica::snapshot::Connection;
@@ -144,10 +145,7 @@ impl Salvage {
             // Nobody waits for it any more once the daemon ends.
             drop(sender.send(save(&order, &shared)));
         };
-        let thread = std::thread::Builder::new().name("rblk-salvage".to_owned());
-        let thread = thread
-            .stack_size(STACK_BYTES)
-            .spawn(work)
+        let thread = thread::spawn("rblk-salvage", STACK_BYTES, work)
             .map_err(|error| Error::io("Cannot start the thread that saves", error))?;
         self.running = Some(Running { thread, answer, progress, total });
         Ok(())

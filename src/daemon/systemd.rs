@@ -4,6 +4,7 @@
 //! life only if the loop has turned since the last one. Without systemd there is no thread.
 
 use crate::ctl::status::Resource;
+use crate::io::thread;
 use crate::sync::{Receiver, SyncSender, sync_channel};
 use sd_notify::NotifyState;
 use std::sync::Arc;
@@ -80,8 +81,7 @@ impl Systemd {
 
 fn spawn(turns: Arc<AtomicU64>) -> Option<SyncSender<Tell>> {
     let (messages, receiver) = sync_channel(MESSAGES_MAX);
-    let thread = std::thread::Builder::new().name("rblk-systemd".to_owned());
-    match thread.stack_size(STACK_BYTES).spawn(move || serve(&receiver, &turns)) {
+    match thread::spawn("rblk-systemd", STACK_BYTES, move || serve(&receiver, &turns)) {
         Ok(_) => Some(messages),
         Err(error) => {
             tracing::error!("no thread to talk to systemd: {error}");

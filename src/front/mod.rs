@@ -52,6 +52,15 @@ pub enum News {
     Failed(String),
 }
 
+/// Who has a device open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Openers {
+    /// These, in words for a message: empty if nobody.
+    Known(Vec<String>),
+    /// Whoever has opened `/dev/ublkbN`: [`ublk::Lookout`] finds out.
+    OfDevice(u32),
+}
+
 /// A block device as clients see it. It exists from its construction to the end of [`Front::stop`], which is the
 /// time this node is Primary.
 pub trait Front {
@@ -61,13 +70,8 @@ pub trait Front {
     /// Answers the client of request `id`.
     fn complete(&mut self, io: &mut Io, id: FrontId, result: FrontResult);
 
-    /// Who has the device open, in words for a message: empty if nobody.
-    fn openers(&self) -> Vec<String>;
-
-    /// As [`Front::openers`], but surely somebody if there is somebody: to be asked before the device is taken away.
-    fn users(&self) -> Vec<String> {
-        self.openers()
-    }
+    /// Who has the device open. Takes no time.
+    fn openers(&self) -> Openers;
 
     /// Where clients find it, for status: a device path or an NBD URI.
     fn address(&self) -> String;

@@ -9,6 +9,7 @@ use super::message::{self, Ended, Job, Received, Report};
 use crate::config::HandlerKind;
 use crate::error::{Error, Result};
 use crate::io::ring::Waker;
+use crate::io::thread::spawn;
 use crate::limits::{HANDLER_GRACE_MS, HANDLER_RESTART_MS};
 use std::io;
 use std::net::Shutdown;
@@ -61,8 +62,7 @@ impl Keeper {
             jobs: Vec::new(),
         };
         thread.start_runner().map_err(failed)?;
-        let builder = std::thread::Builder::new().name("rblk-handlers".to_owned());
-        builder.stack_size(STACK_BYTES).spawn(move || thread.serve()).map_err(failed)?;
+        spawn("rblk-handlers", STACK_BYTES, move || thread.serve()).map_err(failed)?;
         Ok(Keeper { orders, answers })
     }
 
@@ -165,8 +165,7 @@ impl Thread {
         self.life += 1;
         let listen =
             Listener { stream: stream.try_clone()?, life: self.life, ears: self.ears.clone() };
-        let builder = std::thread::Builder::new().name("rblk-handler-in".to_owned());
-        builder.stack_size(STACK_BYTES).spawn(move || listen.serve())?;
+        spawn("rblk-handler-in", STACK_BYTES, move || listen.serve())?;
         self.runner = Some(Runner { stream, child });
         Ok(())
     }

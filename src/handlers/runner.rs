@@ -34,6 +34,8 @@ pub fn serve() -> Result<()> {
     };
     // What the daemon's parent left open is not for handlers either.
     crate::io::close_on_exec().map_err(stranger)?;
+    // Nor is the mark of a daemon's threads, where they may make it: what handlers write is theirs to wait for.
+    let _ = crate::io::thread::mark_io_flusher(false);
     let stream = io::stdin().as_fd().try_clone_to_owned().map_err(stranger)?;
     let stream = UnixStream::from(stream);
     stream.peer_addr().map_err(stranger)?;

@@ -7,22 +7,22 @@
 use crate::replica::event::Tick;
 use rustix::time::{ClockId, clock_gettime};
 
-/// A clock that never goes back.
+/// A clock that never goes back: where the host's does (a virtual machine that was moved, time stamp counters that
+/// disagree), it stands until the host's has caught up.
 #[derive(Debug)]
 pub struct Clock {
     last: Tick,
+    /// The operator has been told that the host's clock goes back.
+    told: bool,
 }
 
 impl Clock {
     /// A clock that shows the microseconds since boot.
     pub fn new() -> Clock {
-        Clock { last: read() }
+        Clock { last: read(), told: false }
     }
 
     /// The time now.
-    ///
-    /// # Panics
-    /// If the kernel's clock went back: no deadline could be trusted any more.
     pub fn now(&mut self) -> Tick {
         self.advance(read())
     }
@@ -35,9 +35,15 @@ impl Clock {
     }
 
     fn advance(&mut self, now: Tick) -> Tick {
-        assert!(now >= self.last, "the clock went back from {:?} to {now:?}", self.last);
-        self.last = now;
-        now
+        if now < self.last && !self.told {
+            self.told = true;
+            tracing::warn!(
+                "the clock of this host went back by {} µs: deadlines may be late by as much; this is said once",
+                self.last.since(now)
+            );
+        }
+        self.last = self.last.max(now);
+        self.last
     }
 }
 
@@ -77,10 +83,11 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "the clock went back")]
-    fn a_clock_that_goes_back_is_caught() {
-        let mut clock = Clock::new();
-        let now = clock.now();
-        clock.advance(Tick(now.0 - 1));
+    fn a_clock_that_goes_back_stands_until_it_has_caught_up() {
+        let mut clock = Clock { last: Tick(1_000), told: false };
+        for (host, seen) in [(999, 1_000), (0, 1_000), (1_000, 1_000), (1_001, 1_001)] {
+            assert_eq!(clock.advance(Tick(host)), Tick(seen));
+        }
+        assert!(clock.told);
     }
 }

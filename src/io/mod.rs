@@ -27,6 +27,7 @@ pub mod faults;
 pub mod net;
 pub mod peer;
 pub mod ring;
+pub mod thread;
 mod token;
 pub mod ublk;
 mod waker;
@@ -54,19 +55,6 @@ impl Io {
         pool.register(&mut ring)?;
         Ok(Io { ring, pool })
     }
-}
-
-/// Marks this thread as one that serves a disk: its allocations do not wait for writeback, which might wait for it.
-/// Threads that the kernel makes for it inherit that.
-///
-/// # Errors
-/// The process lacks `CAP_SYS_RESOURCE`.
-pub fn set_io_flusher() -> std::io::Result<()> {
-    /// From `linux/prctl.h`; since Linux 5.6.
-    const PR_SET_IO_FLUSHER: libc::c_int = 57;
-    // SAFETY: the call takes numbers only and changes a flag of this thread.
-    let result = unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
-    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Everything that is open now, but for standard input, output and error, ends when this process becomes another

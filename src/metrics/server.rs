@@ -5,6 +5,7 @@ use super::text;
 use crate::ctl::proto::{Reply, Request};
 use crate::ctl::server::Handler;
 use crate::error::{Error, Result};
+use crate::io::thread::spawn;
 use crate::limits::{
     METRICS_AGE_MS, METRICS_CLIENT_S, METRICS_CLIENTS_MAX, METRICS_REQUEST_BYTES_MAX,
     METRICS_RETRY_S,
@@ -62,7 +63,7 @@ impl Server {
         });
         let first = bind(&shared);
         let of_thread = Arc::clone(&shared);
-        let thread = spawn("rblk-metrics", move || {
+        let thread = spawn("rblk-metrics", STACK_BYTES, move || {
             if let Some(listener) = first.or_else(|| insist(&of_thread)) {
                 accept_loop(&of_thread, &listener);
             }
@@ -95,10 +96,6 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(body)
 }
 
 /// The listening socket; logs why there is none.
@@ -159,7 +156,7 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream) {
     }
     let Ok(copy) = stream.try_clone() else { return };
     let of_thread = Arc::clone(shared);
-    if let Ok(thread) = spawn("rblk-metrics-cl", move || {
+    if let Ok(thread) = spawn("rblk-metrics-cl", STACK_BYTES, move || {
         // A client that leaves, or takes too long, is nobody's trouble.
         let _ = serve(&of_thread, &stream);
         let _ = stream.shutdown(Shutdown::Both);

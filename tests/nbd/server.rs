@@ -6,7 +6,7 @@
 
 use rblk::front::nbd::Nbd;
 use rblk::front::nbd::listen::Address;
-use rblk::front::{Front, FrontRequest, Geometry};
+use rblk::front::{Front, FrontRequest, Geometry, Openers};
 use rblk::io::Io;
 use rblk::io::ring::Waker;
 use rblk::limits::{FRONT_REQUESTS_MAX, IO_BYTES_MAX, ZERO_BYTES_MAX};
@@ -203,7 +203,12 @@ impl Ram {
                     Order::Hold(hold) => self.hold = hold,
                     Order::Stop => front.stop(&mut io),
                     Order::Seen(answer) => answer.send(self.seen).expect("asked"),
-                    Order::Openers(answer) => answer.send(front.openers()).expect("asked"),
+                    Order::Openers(answer) => {
+                        let Openers::Known(users) = front.openers() else {
+                            panic!("an NBD server knows its clients");
+                        };
+                        answer.send(users).expect("asked");
+                    }
                     Order::InFlight(answer) => answer.send(self.waiting.len()).expect("asked"),
                 }
             }

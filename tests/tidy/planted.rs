@@ -23,6 +23,7 @@ const PLANTED: &[(Rule, &str, &str, &str)] = &[
     (purity, "src/wire/a.rs", "use rand::thread_rng;", "rand"),
     (purity, "src/span.rs", "static N: AtomicU64;", "Atomic"),
     (unwraps, "src/cli/a.rs", "let a = b.unwrap();", "unwrap"),
+    (threads, "src/daemon/a.rs", "std::thread::Builder::new()", "thread::Builder"),
     (unsafe_rooms, "src/front/a.rs", "let a = unsafe { b() };", "unsafe"),
     (headers, "src/io/a.rs", "use std::fs;", "header"),
 ];

@@ -2,30 +2,33 @@
 //!
 //! Best effort: the kernel tells nobody. Looked at are the descriptors of all processes, all mount
 //! tables (also of containers), devices stacked on top, and swap. Partitions count as the device.
+//!
+//! To look may take long: a mount table is written by the file systems, some of which read from their disk for it, and
+//! that may be this very device. Whoever serves a device lets another process look, and does not wait for its end:
+//! not even a thread of his own, since one that hangs in the kernel keeps his device from being taken over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::RawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
-use std::time::Duration;
-
-/// Opening a device takes no time, unless that makes the kernel read from it.
-const OPEN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Major and minor number of a block device.
 type Number = (u32, u32);
 
 /// Who has `/dev/ublkbN` or a partition of it open: mounts with their place, processes with number and
-/// name, stacked devices, swap. Empty if nobody is found. Blocks for as long as reading `/proc` takes.
+/// name, stacked devices, swap. Empty if nobody is found. May block for long: see above.
 pub fn openers(id: u32) -> Vec<String> {
     let targets = targets(id);
     let mut mounts = BTreeSet::new();
     let mut users = BTreeMap::new();
+    let mut views = BTreeSet::new();
     for process in processes() {
-        for place in mounts_of(&process, &targets) {
-            mounts.insert(format!("mounted at {place}"));
+        // Most processes see the same mounts.
+        if views.insert(view(&process)) {
+            for place in mounts_of(&process, &targets) {
+                mounts.insert(format!("mounted at {place}"));
+            }
         }
         if has_open(&process, &targets) {
             let pid = process.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -40,20 +43,12 @@ pub fn openers(id: u32) -> Vec<String> {
 
 /// Whether somebody holds `/dev/ublkbN` for himself, whom [`openers`] may not see: a ZFS pool, or a mount in a
 /// namespace without processes. Who mounts it at this very moment is told that it is busy: to be asked before it is
-/// taken away.
+/// taken away. May block: opening a device may make the kernel read from it.
 pub fn is_held(id: u32) -> bool {
-    let (send, answer) = channel();
     let device = format!("/dev/ublkb{id}");
-    let probe = move || {
-        let flags = libc::O_EXCL | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let opened = fs::File::options().read(true).custom_flags(flags).open(device);
-        let _ = send.send(opened.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY)));
-    };
-    // A thread, since whoever asks may be the one who serves what the kernel reads.
-    match std::thread::Builder::new().spawn(probe) {
-        Ok(_) => answer.recv_timeout(OPEN_LIMIT).unwrap_or(true),
-        Err(_) => true,
-    }
+    let flags = libc::O_EXCL | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let opened = fs::File::options().read(true).custom_flags(flags).open(device);
+    opened.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
 }
 
 /// The numbers of the device and its partitions.
@@ -95,8 +90,22 @@ fn has_open(process: &Path, targets: &BTreeSet<Number>) -> bool {
         return false;
     };
     let fd = std::os::fd::AsRawFd::as_raw_fd(&directory);
+    let links = links.filter(|link| fs::read_link(link).is_ok_and(|place| may_be_device(&place)));
     let mut names = links.filter_map(|link| link.file_name()?.to_str().map(str::to_owned));
     names.any(|name| block_number(fd, &name).is_some_and(|number| targets.contains(&number)))
+}
+
+/// What decides which mounts a process sees: its namespace and its root. `None` if it is gone or not for us.
+fn view(process: &Path) -> Option<(PathBuf, PathBuf)> {
+    let link = |name| fs::read_link(process.join(name)).ok();
+    Some((link("ns/mnt")?, link("root")?))
+}
+
+/// True for a file whose place says that it may be a device. Its file system must not be asked: OCFS2 and GFS2 take
+/// a lock of the cluster for an answer, whose owner may wait for a write to the very device that is asked about.
+fn may_be_device(place: &Path) -> bool {
+    let name = place.file_name().and_then(|name| name.to_str());
+    place.starts_with("/dev") || name.is_some_and(|name| name.starts_with("ublkb"))
 }
 
 /// The number of the block device that a link in a directory leads to, whatever name it was opened by.
@@ -185,6 +194,26 @@ mod tests {
         assert!(is_device_or_part("/dev/ublkb1", "/dev/ublkb1"));
         assert!(is_device_or_part("/dev/ublkb1p2", "/dev/ublkb1"));
         assert!(!is_device_or_part("/dev/ublkb12", "/dev/ublkb1"));
+    }
+
+    #[test]
+    fn file_systems_are_not_asked_what_their_files_are() {
+        for place in ["/dev/ublkb0", "/dev/dm-1", "/srv/chroot/dev/ublkb0"] {
+            assert!(may_be_device(Path::new(place)), "{place}");
+        }
+        for place in
+            ["/srv/ocfs2/log", "/srv/ocfs2/dev/log", "/devices/a", "socket:[17]", "pipe:[3]"]
+        {
+            assert!(!may_be_device(Path::new(place)), "{place}");
+        }
+    }
+
+    #[test]
+    fn processes_that_see_the_same_mounts_are_looked_at_once() {
+        let own = view(Path::new("/proc/self"));
+        assert!(own.is_some());
+        assert_eq!(view(Path::new("/proc/thread-self")), own);
+        assert_eq!(view(Path::new("/proc/no-such-process")), None);
     }
 
     #[test]

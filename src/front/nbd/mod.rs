@@ -35,7 +35,7 @@ use self::client::{Client, Phase};
 use self::listen::{Accepted, Address, Listener};
 use self::proto::{Errno, Export};
 use self::table::Table;
-use crate::front::{Front, FrontRequest, Geometry};
+use crate::front::{Front, FrontRequest, Geometry, Openers};
 use crate::io::Io;
 use crate::io::client::Conn;
 use crate::io::ring::{Completion, Owner, Token};
@@ -270,10 +270,10 @@ impl Front for Nbd {
         }
     }
 
-    fn openers(&self) -> Vec<String> {
+    fn openers(&self) -> Openers {
         let clients = self.clients.iter().filter_map(Option::as_deref);
         let inside = clients.filter(|client| matches!(client.phase, Phase::Serving));
-        inside.map(|client| format!("NBD client {}", client.peer)).collect()
+        Openers::Known(inside.map(|client| format!("NBD client {}", client.peer)).collect())
     }
 
     fn address(&self) -> String {

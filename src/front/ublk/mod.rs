@@ -13,16 +13,18 @@
 //! kernel may still write to.
 
 mod control;
+mod lookout;
 mod orphan;
 
 pub use control::Keep;
+pub use lookout::{Lookout, Question, serve as serve_lookout};
 pub use orphan::{Left, Record};
-pub use rblk_ublk::openers;
 
-use super::{Front, FrontRequest, Geometry, News};
+use super::{Front, FrontRequest, Geometry, News, Openers};
 use crate::io::Io;
 use crate::io::bell::{Bell, Ringer};
 use crate::io::ring::{Completion, Owner, Token};
+use crate::io::thread;
 use crate::io::ublk::{Answer, UblkQueue};
 use crate::limits::{BLOCK_BYTES, FRONT_REQUESTS_MAX, IO_BYTES_MAX, UBLK_RETRY_MS, ZERO_BYTES_MAX};
 use crate::replica::event::{FrontId, FrontOp, FrontResult};
@@ -38,6 +40,9 @@ use std::time::Duration;
 const QUEUE: u8 = 0;
 const BELL: u8 = 1;
 const RETRY: u8 = 2;
+
+/// Of the helper thread.
+const STACK_BYTES: usize = 512 << 10;
 
 const _: () = {
     assert!(FRONT_REQUESTS_MAX <= u16::MAX as usize);
@@ -112,8 +117,7 @@ impl UblkFront {
         let (their_reports, reports) = channel();
         // Not joined: when it is in the driver's hands, only the driver ends it.
         let taken_over = wanted.id.is_some();
-        let helper = std::thread::Builder::new().name("ublk-control".to_owned());
-        let spawned = helper.spawn(move || {
+        let spawned = thread::spawn("ublk-control", STACK_BYTES, move || {
             let tell = |report| announce(&their_reports, &ringer, report);
             control::oversee(wanted, &their_orders, &tell);
         });
@@ -137,7 +141,7 @@ impl UblkFront {
     }
 
     /// As [`Front::stop`], unless somebody has the device open: [`News::InUse`] or [`News::Gone`] tell.
-    /// Kernels before 7.0 do not look: ask [`Front::openers`] first.
+    /// Kernels before 7.0 do not look: ask [`Lookout`] first.
     pub fn stop_unless_open(&mut self) {
         self.order(Order::StopUnlessOpen);
     }
@@ -305,12 +309,8 @@ impl Front for UblkFront {
         self.answer(io, tag, answer, held);
     }
 
-    fn openers(&self) -> Vec<String> {
-        self.id.map(openers).unwrap_or_default()
-    }
-
-    fn users(&self) -> Vec<String> {
-        self.id.map(orphan::users).unwrap_or_default()
+    fn openers(&self) -> Openers {
+        self.id.map_or(Openers::Known(Vec::new()), Openers::OfDevice)
     }
 
     fn address(&self) -> String {

@@ -23,16 +23,6 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(2);
 /// Written for data that nobody may go on with.
 const VOID: &str = "void";
 
-/// Who has device `id` open; somebody without a name, if it is held by one whom the system does not tell.
-pub(super) fn users(id: u32) -> Vec<String> {
-    let known = rblk_ublk::openers(id);
-    if known.is_empty() && rblk_ublk::is_held(id) {
-        let who = "the kernel itself: a ZFS pool, or a mount that no process sees";
-        return vec![who.to_owned()];
-    }
-    known
-}
-
 /// A device as its daemon leaves it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Left {
@@ -160,13 +150,9 @@ impl Record {
         }
     }
 
-    /// Who has the waiting device open; why it cannot be told, if so.
-    pub fn users(&self) -> Vec<String> {
-        match self.orphan() {
-            Ok(Some(left)) => users(left.id),
-            Ok(None) => Vec::new(),
-            Err(error) => vec![error.to_string()],
-        }
+    /// There is one, of a device that may be gone.
+    pub fn is_kept(&self) -> bool {
+        self.path.exists()
     }
 
     /// Takes away a waiting device that nobody has open. Bounded by [`REMOVE_LIMIT`].
