@@ -6,13 +6,14 @@
 //!      ▼ │
 //!   listen: no job starts, clients are alone ──► run: some jobs ──┐
 //!      ▲                                          │ every SAMPLES requests: slower than alone by more than
-//!      │                                          │ half? one job less, at least one. Hardly slower? one more
+//!      │                                          │ half? half as many, at least one. Hardly slower? one more
 //!      └──────────────── after RUN_MS ────────────┘
 //! ```
 //!
 //! A client that waits for each answer is absent between two requests: it counts as there for a while. What a request
 //! takes without a resync depends on the hour, so that is measured again and again; with one job left the resync goes
-//! on whatever clients measure: that is its guaranteed share.
+//! on whatever clients measure: that is its guaranteed share. It begins with all jobs: most resyncs are short, and until
+//! one has ended there is one good disk.
 
 use crate::limits::RESYNC_JOBS_MAX;
 use crate::replica::event::Tick;
@@ -27,8 +28,6 @@ const LISTEN_SAMPLES: u64 = 32;
 const RUN_MS: u64 = 1_000;
 /// Requests between two looks at their latency.
 const SAMPLES: u64 = 32;
-/// Jobs beside clients before anything is known.
-const JOBS_AT_FIRST: usize = 2;
 
 /// The time that requests take.
 #[derive(Clone, Copy, Default, Debug)]
@@ -74,7 +73,7 @@ impl Pace {
             since: Tick(0),
             alone_us: None,
             heard: Mean::default(),
-            jobs: JOBS_AT_FIRST,
+            jobs: RESYNC_JOBS_MAX,
         }
     }
 
@@ -150,7 +149,7 @@ impl Pace {
         let heard = std::mem::take(&mut self.heard).us();
         let (Some(beside), Some(alone)) = (heard, self.alone_us) else { return };
         if beside > alone + alone / 2 {
-            self.jobs = (self.jobs - 1).max(1);
+            self.jobs = (self.jobs / 2).max(1);
         } else if beside <= alone + alone / 4 {
             self.jobs = (self.jobs + 1).min(RESYNC_JOBS_MAX);
         }
