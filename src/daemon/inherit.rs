@@ -15,9 +15,12 @@ use super::run::Daemon;
 use super::{AttachOptions, device};
 use crate::error::{Error, Result};
 use crate::front::ublk::Left;
+use crate::io::thread;
 use crate::meta::superblock::{GenerationId, Superblock};
 use crate::wire::message::Role;
 use std::thread::JoinHandle;
+
+const STACK_BYTES: usize = 256 << 10;
 
 /// What became of the device that an earlier daemon left.
 #[derive(Default)]
@@ -101,8 +104,7 @@ impl Daemon {
             record.remove_orphan();
             waker.wake();
         };
-        let thread = std::thread::Builder::new().name("rblk-remove".to_owned());
-        self.inheritance = match thread.spawn(remove) {
+        self.inheritance = match thread::spawn("rblk-remove", STACK_BYTES, remove) {
             Ok(thread) => Inheritance::Removing(thread),
             Err(error) => {
                 tracing::error!("the device cannot be taken away now: {error}");

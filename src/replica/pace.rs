@@ -12,8 +12,8 @@
 //!
 //! A client that waits for each answer is absent between two requests: it counts as there for a while. What a request
 //! takes without a resync depends on the hour, so that is measured again and again; with one job left the resync goes
-//! on whatever clients measure: that is its guaranteed share. It begins with all jobs: most resyncs are short, and until
-//! one has ended there is one good disk.
+//! on whatever clients measure: that is its guaranteed share. It begins with all jobs: most resyncs are short, and
+//! until one has ended there is one good disk.
 
 use crate::limits::RESYNC_JOBS_MAX;
 use crate::replica::event::Tick;

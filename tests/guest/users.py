@@ -58,7 +58,7 @@ def test_nobody_waits_while_it_hangs(lab):
 def test_a_stop_leaves_the_device_to_users_who_cannot_be_told(lab):
     (guest,) = lab.guests
     path = device(guest)
-    guest.sh(f'mount {path} /mnt/vol && echo before > /mnt/vol/file && sync')
+    guest.sh(f'mkfs.ext4 -q -F {path} && mount {path} /mnt/vol && echo before > /mnt/vol/file && sync')
     guest.sh(f'kill -STOP {lookout(guest)}; kill -TERM $(cat /tmp/daemon)')
     until('it leaves', lambda: 'waits for the next daemon' in guest.sh('cat /tmp/daemon.log'), 60)
     attach(guest)

@@ -8,6 +8,7 @@
 //! The thread ends with the [`Holes`], and has the file open until then: a question that hangs keeps the file locked,
 //! as an operation on the ring does.
 
+use crate::io::thread;
 use crate::io::waker::Waker;
 use crate::limits::RESYNC_JOBS_MAX;
 use rustix::fs::{SeekFrom, seek};
@@ -46,8 +47,7 @@ impl Holes {
                 waker.wake();
             }
         };
-        let thread = std::thread::Builder::new().name("rblk-holes".to_owned());
-        thread.stack_size(STACK_BYTES).spawn(work)?;
+        thread::spawn("rblk-holes", STACK_BYTES, work)?;
         Ok(Holes { asks, answers })
     }
 
