@@ -10,7 +10,7 @@ from volume import attach, compare_disks, device, prepare, status
 
 LAB = {'guests': 2, 'disks_mb': (320,)}
 FRESH = True
-LONG = None
+LONG = True
 
 PROBED = f'{ocfs2.PLACE}/probe'
 RIDE_THROUGH_SECONDS = 15
