@@ -117,7 +117,10 @@ impl Daemon {
 
     fn fence_has_ended(&mut self, id: FenceId, ended: &Ended) {
         let fence = Fence::of(ended);
-        let confirmed = fence.confirms(self.replica.disk() == DiskState::UpToDate);
+        let dual = self.options.config.policies.dual_primary;
+        let beside_primary = dual && self.replica.has_lost_primary();
+        let newest = self.replica.disk() == DiskState::UpToDate;
+        let confirmed = fence.confirms(newest, beside_primary);
         self.story.fenced |= confirmed;
         let said = fence.text();
         if confirmed {

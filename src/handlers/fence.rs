@@ -33,11 +33,13 @@ impl Fence {
     }
 
     /// True if it is certain that the peer does not go on. A peer that is only unreachable may have gone on alone
-    /// before: that is no harm to a node whose data is the newest, and a loss if this node's is not.
-    pub fn confirms(self, own_data_is_newest: bool) -> bool {
+    /// before: that is no harm to a node whose data is the newest, and a loss if this node's is not. Of two Primaries
+    /// that lose each other (`beside_primary`) both have the newest, and either may find the other unreachable: then it
+    /// says nothing, or both would go on.
+    pub fn confirms(self, own_data_is_newest: bool, beside_primary: bool) -> bool {
         match self {
             Fence::PeerInconsistent | Fence::PeerOutdated | Fence::PeerStonithed => true,
-            Fence::PeerUnreachable => own_data_is_newest,
+            Fence::PeerUnreachable => own_data_is_newest && !beside_primary,
             Fence::PeerIsPrimary | Fence::Broken => false,
         }
     }
@@ -62,23 +64,25 @@ mod tests {
     #[test]
     fn exit_codes_mean_what_they_mean_in_drbd() {
         let all = [
-            // exit code, confirmed with the newest data, without
-            (3, true, true),
-            (4, true, true),
-            (5, true, false),
-            (6, false, false),
-            (7, true, true),
+            // exit code, confirmed with the newest data, without, with it beside another Primary
+            (3, [true, true, true]),
+            (4, [true, true, true]),
+            (5, [true, false, false]),
+            (6, [false, false, false]),
+            (7, [true, true, true]),
         ];
-        for (code, newest, older) in all {
+        for (code, expected) in all {
             let fence = Fence::of(&Ended::Exit(code));
-            assert_eq!((fence.confirms(true), fence.confirms(false)), (newest, older), "{code}");
+            let found = [(true, false), (false, false), (true, true)];
+            let found = found.map(|(newest, beside)| fence.confirms(newest, beside));
+            assert_eq!(found, expected, "{code}");
         }
         let others = [0, 1, 2, 8, 126, 127, 255, -1].map(Ended::Exit);
         let unknown = Ended::Unknown("the runner ended".to_owned());
         let violent = [Ended::Signal(4), Ended::Signal(9), Ended::TimedOut, Ended::Stuck, unknown];
         for ended in others.iter().chain(&violent) {
             assert_eq!(Fence::of(ended), Fence::Broken, "{ended}");
-            assert!(!Fence::of(ended).confirms(true), "{ended}");
+            assert!(!Fence::of(ended).confirms(true, false), "{ended}");
         }
     }
 }

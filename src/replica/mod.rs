@@ -329,6 +329,11 @@ impl Replica {
         self.next_tick
     }
 
+    /// The peer was Primary when it was lost, or may have been: it may serve clients still.
+    pub fn has_lost_primary(&self) -> bool {
+        self.link.has_lost_primary()
+    }
+
     /// The node's role.
     pub fn role(&self) -> Role {
         self.role
