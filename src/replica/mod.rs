@@ -274,7 +274,9 @@ impl Replica {
         self.started = true;
         self.now = now;
         self.sb.instance += 1;
-        if self.disk == DiskState::UpToDate && !self.sb.primary {
+        // Of two Primaries, the other may live on what it has copied from here.
+        let fed_primary = self.settings.policies.dual_primary && self.sb.sole_source;
+        if self.disk == DiskState::UpToDate && (!self.sb.primary || fed_primary) {
             self.link.assume_lost_primary(now);
         }
         self.sb.crashed |= self.sb.primary;

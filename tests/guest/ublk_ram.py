@@ -76,6 +76,7 @@ def test_openers_are_named_and_do_not_hinder_a_stop(lab):
              'losetup -f /dev/ublkb0')
     guest.sh('mknod /tmp/other-name b $(tr : " " < /sys/block/ublkb0/dev); '
              'setsid sleep 1000 < /tmp/other-name > /dev/null 2>&1 & echo $! > /tmp/opener')
+    wait_until(guest, 'grep -qx sleep /proc/$(cat /tmp/opener)/comm')
     said = server(lab).stop()
     assert 'open: mounted at /mnt/ram' in said, said
     assert 'open: held by loop0' in said, said

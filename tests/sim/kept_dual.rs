@@ -3,7 +3,7 @@
 use crate::dual::two_primaries;
 use crate::fate::DiskPart;
 use crate::story::{PEER_TIMEOUT_MS, Story};
-use rblk::replica::event::FrontResult;
+use rblk::replica::event::{CommandError, FrontResult};
 use rblk::replica::snapshot::Connection;
 use rblk::wire::message::{DiskState, Role};
 
@@ -120,4 +120,37 @@ fn a_flush_that_the_other_primary_failed_waits_for_the_record() {
         assert_eq!(story.read(1 - asked, block, 4), FrontResult::Done);
         story.ends_well();
     }
+}
+
+/// A Primary that crashed beside one that it is the resync source of cannot know whether that one has noticed, and
+/// still reads what it has copied.
+#[test]
+fn a_source_that_crashed_gives_the_other_primary_time_to_notice() {
+    let mut story = two_primaries(|plan| plan.net_typical = 2_000);
+    story.kill(1, true);
+    for extent in 0..8 {
+        let at = story.block_in(extent);
+        story.write(0, at, 32);
+    }
+    story.start(1);
+    story.until("it is there", |story| story.connected());
+    assert_eq!(story.promote(1, false), Ok(()));
+    let block = story.block_in(0);
+    story.until("the first blocks are copied", |story| story.copied(0) > 64);
+    assert_eq!(story.state(1).disk, DiskState::Inconsistent, "the resync runs still");
+    // From now on nobody hears anything, and nobody is told.
+    story.world.net.parted_until = u64::MAX;
+    story.world.silence(0);
+    story.world.silence(1);
+    story.kill(0, true);
+    story.start(0);
+    assert_eq!(story.read(1, block, 1), FrontResult::Done, "it has not noticed yet");
+    assert_eq!(story.promote(0, false), Err(CommandError::PeerMayServe));
+    story.rest(2 * PEER_TIMEOUT_MS);
+    assert_eq!(story.promote(0, false), Ok(()));
+    assert_eq!(story.write(0, block, 1), FrontResult::Done);
+    story.begin_read(1, block, 1);
+    story.world.net.parted_until = 0;
+    story.all_is_answered();
+    story.ends_well();
 }
