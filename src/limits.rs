@@ -173,6 +173,10 @@ pub const RECONNECT_MS: u64 = 500;
 /// Pause after a refusal (another volume, split brain), in milliseconds: it will not heal by itself, so do
 /// not fill the log.
 pub const REFUSED_RECONNECT_MS: u64 = 10_000;
+/// Rest of a peer that was late for the second time in a row, in milliseconds; doubled each time after that.
+pub const REST_AFTER_LATE_MS: u64 = 10_000;
+/// The longest such rest; a connection that lasts as long is a new beginning.
+pub const REST_AFTER_LATE_MS_MAX: u64 = 300_000;
 /// Whoever refused to fence the peer is asked again after this long, in milliseconds: the obstacle may be gone.
 pub const FENCE_AGAIN_MS: u64 = 30_000;
 /// Longest time to ride through a lost link, in seconds. Clients of a held volume wait that long.

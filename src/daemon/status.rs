@@ -323,9 +323,15 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
              nodes do not connect; if that lasts, the disk hangs: see the kernel's log",
             peer.name
         )),
+        Some(GreetingWaits::Rest { until }) => why.push(format!(
+            "{}'s disk was too slow several times in a row, and each time this node's clients waited: it is left alone \
+             for {} s more; `rblk connect {name}` connects at once",
+            peer.name,
+            until.since(around.now).div_ceil(1_000_000)
+        )),
         Some(GreetingWaits::Peer) => why.push(format!(
-            "{} was reached and has not said what its data is; if that lasts, its disk hangs or is very slow: there, \
-             `rblk explain {name}` says more",
+            "{} was reached and has not said what its data is; if that lasts, its disk hangs or is very slow, or this \
+             node's was: there, `rblk explain {name}` says more",
             peer.name
         )),
         None => why.extend(around.dial_error.clone()),

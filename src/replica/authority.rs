@@ -20,7 +20,8 @@
 //! other may be the one that goes on. It is sure of that only when this node must have noticed, so it waits for twice
 //! the peer timeout at least. A node that learns that the other went on is *superseded*: nothing that it was asked
 //! since can be answered any more, and its requests fail, so that its clients let go and it can take in the other's
-//! data.
+//! data. If they lose each other during a resync, its source alone can go on, and needs nobody's leave; but its writes
+//! wait for the link, too.
 //!
 //! Whoever fences is asked at once, and told how long the link has left: who knows that the peer is down says so, and
 //! nobody waits in vain; who would have to take its power may refuse until the time is over.
@@ -98,12 +99,16 @@ impl Separation {
 impl Replica {
     /// The peer does not go on, or this node need not care. Asks, if somebody has to be asked.
     pub(super) fn may_go_alone(&mut self) -> bool {
-        if self.link.is_up() || self.sb.peer_outdated || self.separation.forced {
+        let known_behind = self.sb.peer_outdated && !self.has_lost_target_primary();
+        if self.link.is_up() || known_behind || self.separation.forced {
             return true;
         }
         let since = self.separation.since.unwrap_or_else(|| self.stalls_since());
         self.separation.since = Some(since);
         let left = self.ride_through_left(since);
+        if self.sb.peer_outdated && left == 0 {
+            return true;
+        }
         match self.settings.on_peer_lost {
             OnPeerLost::Continue => left == 0 && !self.peer_may_read(),
             OnPeerLost::Suspend => false,
@@ -130,6 +135,15 @@ impl Replica {
             && !self.link.is_up()
             && self.link.has_lost_primary()
             && !self.sb.peer_outdated
+    }
+
+    /// Another Primary, lost as a resync target of this node's: it cannot go on, so this node may; but once it has, the
+    /// other's clients are told so by errors. A cut that the link may ride through is no reason for that.
+    fn has_lost_target_primary(&self) -> bool {
+        self.settings.policies.dual_primary
+            && self.role == Role::Primary
+            && self.link.has_lost_primary()
+            && self.sb.peer_outdated
     }
 
     /// Another Primary may not have noticed yet that it lost this node: what is completed here without it, it might

@@ -11,6 +11,10 @@ impl Replica {
     pub(super) fn on_timeout(&mut self) {
         self.next_tick = None;
         if self.peer_is_overdue() {
+            let limit = self.settings.peer_timeout_ms * 1000;
+            if self.link.heard_since(self.now) < limit {
+                self.rest.peer_was_late(self.now, self.link.is_up());
+            }
             self.notify(Notice::PeerTimeout);
             self.drop_link("the peer did not answer in time");
         }

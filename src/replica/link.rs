@@ -532,7 +532,7 @@ impl Replica {
                 return;
             }
             // Nothing may overtake them. Not later than here: a peer that was sent no bitmap can go on alone meanwhile.
-            if self.has_orphans() {
+            if self.has_orphans() || self.rests_until().is_some() {
                 return;
             }
             let state = self.my_state();
@@ -693,6 +693,7 @@ impl Replica {
             }
         }
         self.separation.ends();
+        self.rest.link_is_up(self.now);
         self.role_change_found_peer();
         if self.link.peer_has_disk() {
             self.requests_found_peer();

@@ -47,6 +47,7 @@ mod pace;
 mod peer_side;
 mod persist;
 mod request;
+mod rest;
 mod resync;
 mod role;
 mod settle;
@@ -73,6 +74,7 @@ use ops::Ops;
 use orders::Orders;
 use overlap::Overlap;
 use request::Requests;
+use rest::Rest;
 use resync::Resync;
 use role::RoleChange;
 pub use snapshot::{Connection, GreetingWaits, Replication, Snapshot, StandAlone, Suspended};
@@ -163,6 +165,7 @@ pub struct Replica {
     flusher: Flusher,
     alone: Alone,
     separation: Separation,
+    rest: Rest,
     resync: Resync,
     role_change: RoleChange,
     orders: Orders,
@@ -234,6 +237,7 @@ impl Replica {
             flusher: Flusher::default(),
             alone: Alone::default(),
             separation: Separation::default(),
+            rest: Rest::default(),
             resync: Resync::new(start.holes),
             role_change: RoleChange::default(),
             orders: Orders::default(),

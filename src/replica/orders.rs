@@ -129,6 +129,7 @@ impl Replica {
             self.drop_link("an operator changed what this node says of its data");
         }
         self.orders = Orders { alone: None, discard, discard_later: false };
+        self.rest.ends();
         self.notify(Notice::State);
         self.reply(id, Ok(()));
     }

@@ -51,6 +51,11 @@ pub enum Replication {
 pub enum GreetingWaits {
     /// Ours: it still has operations of an earlier connection.
     OurDisk,
+    /// The peer's: it was too slow so often that it is left alone until then.
+    Rest {
+        /// This node's time.
+        until: Tick,
+    },
     /// The peer's, most likely: it was reached, and has not said what its data is.
     Peer,
 }
@@ -204,6 +209,8 @@ impl Replica {
             None
         } else if !self.link.has_said() && self.has_orphans() {
             Some(GreetingWaits::OurDisk)
+        } else if let Some(until) = self.rests_until() {
+            Some(GreetingWaits::Rest { until })
         } else {
             (!self.link.peer_has_said()).then_some(GreetingWaits::Peer)
         }

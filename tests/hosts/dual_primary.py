@@ -63,9 +63,6 @@ def test_twenty_random_cuts_leave_no_trace():
             lab.network.heal()
             healed = time.monotonic()
             until('requests are answered', lambda: min(load.ends[-1][0] for load in both) > healed, 20)
-            # A cut in the middle of a resync is another story: its target is on record as behind, so its source does
-            # not wait for it (docs/losing-the-peer.md).
-            lab.synced(20)
         stall = max(load.longest_gap() for load in both)
         for load in both:
             load.stop().expect_clean()
@@ -117,7 +114,6 @@ def test_a_killed_daemon_is_primary_again_beside_the_other():
             clients[1] = lab.b.client()
             both[1] = loads(clients[1:], checker, largest=64 * SECTOR, rate=400)[0]
             until('the other goes on', lambda: both[0].ends[-1][0] > killed + 0.2, 20)
-            lab.synced(20)
         print(f'      the other stalled for {both[0].longest_gap():.2f} s at most')
         for load in both:
             load.stop().expect_clean()

@@ -268,6 +268,35 @@ fn a_target_is_primary_beside_its_source_and_both_write() {
     story.ends_well_for_both(block);
 }
 
+/// A cut that comes during the resync of what the last one left is no more than a wait, either.
+#[test]
+fn a_cut_during_the_resync_after_a_cut_leaves_no_trace() {
+    for (first, second) in [(300, 300), (3_000, 10_000), (300, 12_000)] {
+        let mut story = two_primaries(|plan| plan.net_typical = 2_000);
+        let before = story.generation(0);
+        let blocks: Vec<_> = (1..8).map(|extent| story.block_in(extent)).collect();
+        for at in &blocks {
+            story.begin_write(0, *at, 32);
+            story.begin_write(1, *at + 64, 32);
+        }
+        story.rest(1);
+        story.cut(first);
+        story.until("both know", |story| !story.connected_at(0) && !story.connected_at(1));
+        story.until("a resync begins", |story| {
+            let disks = [story.state(0).disk, story.state(1).disk];
+            story.connected() && disks.contains(&DiskState::Inconsistent)
+        });
+        let source = usize::from(story.state(0).disk == DiskState::Inconsistent);
+        story.cut(second);
+        story.until("both know", |story| !story.connected_at(0) && !story.connected_at(1));
+        story.begin_write(1 - source, blocks[1], 4);
+        story.writes_alone(source, blocks[0]);
+        assert_eq!(story.all_answered(), FrontResult::Done);
+        assert_eq!([story.generation(0), story.generation(1)], [before; 2]);
+        story.ends_well_for_both(blocks[0]);
+    }
+}
+
 #[test]
 fn a_primary_without_its_disk_works_beside_the_other() {
     for broken in [0, 1] {

@@ -51,6 +51,8 @@ pub(crate) enum Stranger {
 pub(crate) struct Media {
     /// Until then so many percent of the operations that begin do not end before.
     stall: (u64, u64),
+    /// All take so much longer.
+    pub(crate) slower: u64,
     /// What the next start finds instead of the node's own metadata.
     foreign: Option<Blocks>,
     /// The last start was refused.
@@ -101,7 +103,7 @@ impl World {
     pub(crate) fn stalled(&mut self, node: usize) -> u64 {
         let (until, share) = self.nodes[node].media.stall;
         if self.now >= until || !self.rng.chance(share) {
-            return 0;
+            return self.nodes[node].media.slower;
         }
         self.nodes[node].harmed = true;
         self.disk_failed = true;

@@ -3,7 +3,7 @@
 use crate::plan::Plan;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::replica::GreetingWaits;
-use rblk::replica::event::FrontResult;
+use rblk::replica::event::{Command, FrontResult};
 use rblk::replica::snapshot::Connection;
 use rblk::wire::message::DiskState;
 
@@ -97,5 +97,22 @@ fn a_secondary_does_not_give_up_its_disk_while_the_peer_is_away() {
     assert_eq!(story.state(1).disk, DiskState::Consistent);
     story.rest(20_000);
     story.start(0);
+    story.ends_well();
+}
+
+/// Every operation of a peer's disk takes longer than the peer timeout, and its daemon answers: each time that it is
+/// taken in again costs the clients a wait, and these times become rare.
+#[test]
+fn a_peer_whose_disk_is_slow_stalls_the_primary_ever_less_often() {
+    let mut story = primary(|plan| plan.disk_timeout_ms = 1_000_000);
+    story.world.nodes[1].media.slower = PEER_TIMEOUT_MS * 1_500;
+    let stalls = story.stalls_within(600_000);
+    assert!((2..=8).contains(&stalls.len()), "{stalls:?}");
+    assert!(matches!(story.state(0).greeting_waits, Some(GreetingWaits::Rest { .. })));
+    story.world.nodes[1].media.slower = 0;
+    // Who does not want to wait says so.
+    assert_eq!(story.command(0, Command::Connect { discard_my_data: false }), Ok(()));
+    story.rest(3_000);
+    assert!(story.mirrored());
     story.ends_well();
 }
