@@ -179,6 +179,9 @@ pub const REST_AFTER_LATE_MS: u64 = 10_000;
 pub const REST_AFTER_LATE_MS_MAX: u64 = 300_000;
 /// Whoever refused to fence the peer is asked again after this long, in milliseconds: the obstacle may be gone.
 pub const FENCE_AGAIN_MS: u64 = 30_000;
+/// The end of a ride-through is decided so much earlier, in milliseconds, or a sixteenth of it if that is less: the
+/// record of who goes on takes a moment, and clients are to be answered in time.
+pub const RIDE_THROUGH_MARGIN_MS: u64 = 250;
 /// Longest time to ride through a lost link, in seconds. Clients of a held volume wait that long.
 pub const RIDE_THROUGH_S_MAX: u64 = 3_600;
 /// Two Primaries that lose each other wait this long for the link before one goes on, in seconds: longer than a switch

@@ -30,7 +30,7 @@
 //! recognised by its number and dropped.
 
 use super::Replica;
-use crate::limits::FENCE_AGAIN_MS;
+use crate::limits::{FENCE_AGAIN_MS, RIDE_THROUGH_MARGIN_MS};
 use crate::replica::event::{Action, FenceId, Tick};
 use crate::replica::snapshot::Suspended;
 use crate::wire::message::{DiskState, Role};
@@ -118,13 +118,24 @@ impl Replica {
 
     /// How long the link has to come back, in microseconds.
     fn ride_through_left(&self, since: Tick) -> u64 {
-        (self.settings.ride_through_ms * 1000).saturating_sub(self.now.since(since))
+        (self.ride_through_ms() * 1000).saturating_sub(self.now.since(since))
+    }
+
+    fn ride_through_ms(&self) -> u64 {
+        let whole = self.settings.ride_through_ms;
+        whole - RIDE_THROUGH_MARGIN_MS.min(whole / 16)
+    }
+
+    /// When the time for the link to come back is over, if somebody waits for that.
+    pub(super) fn ride_through_ends(&self) -> Option<Tick> {
+        self.separation.since.map(|since| since.plus_ms(self.ride_through_ms()))
     }
 
     /// Since when the first client that waits for this has got no answer; while the peer was heard it was the peer's
     /// turn to answer.
     fn stalls_since(&self) -> Tick {
-        let arrived = self.awaiting_alone().map(|request| request.arrived).min();
+        let requests = self.awaiting_alone().map(|request| request.arrived);
+        let arrived = requests.chain(self.flusher.asked()).min();
         arrived.map_or(self.now, |arrived| arrived.max(self.link.heard()).min(self.now))
     }
 

@@ -85,6 +85,15 @@ impl Replica {
         late && self.has_disk() && needless
     }
 
+    /// When the next of those is over for which clients wait, to the microsecond: a step later would be a longer stall.
+    fn deadline(&self) -> Option<Tick> {
+        let silent = self.link.conn().map(|_| self.link.heard());
+        let unanswered = self.ops.oldest(Owner::is_at_peer);
+        let peer = [silent, unanswered].into_iter().flatten();
+        let lost = peer.map(|since| since.plus_ms(self.settings.peer_timeout_ms));
+        lost.chain(self.ride_through_ends()).filter(|at| *at > self.now).min()
+    }
+
     /// Asks to be woken if anything is being waited for.
     pub(super) fn arm_tick(&mut self) {
         // Often enough that a gap is told from a wait.
@@ -101,6 +110,9 @@ impl Replica {
             wanted = Some(wanted.map_or(rest, |at| at.min(rest)));
         }
         let armed = self.next_tick.filter(|at| *at > self.now);
+        if armed.is_none() {
+            wanted = wanted.map(|at| self.deadline().map_or(at, |deadline| at.min(deadline)));
+        }
         self.next_tick = match (armed, wanted) {
             (Some(armed), Some(wanted)) => Some(armed.min(wanted)),
             (armed, wanted) => armed.or(wanted),

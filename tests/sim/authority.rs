@@ -198,8 +198,25 @@ fn a_cut_longer_than_the_ride_through_ends_it() {
     let began = story.world.now;
     assert_eq!(story.write(0, block, 1), FrontResult::Done);
     let held = story.world.now - began;
-    assert!((15_000_000..17_000_000).contains(&held), "held for {held} us");
+    assert!((14_750_000..15_000_000).contains(&held), "held for {held} us");
     assert_ne!(story.generation(0), before);
+    story.ends_well();
+}
+
+/// It is counted from when the client began to wait, also where all it waits for is a flush that the peer does not
+/// answer: not from when the peer's silence was noticed.
+#[test]
+fn the_ride_through_counts_from_the_flush_that_waits() {
+    let mut story = when_lost(WhenLost::Continue, |plan| plan.ride_through_ms = 15_000);
+    let block = story.block_in(1);
+    assert_eq!(story.write(0, block, 1), FrontResult::Done);
+    story.kill(1, true);
+    story.world.silence(0);
+    let began = story.world.now;
+    assert_eq!(story.flush(0), FrontResult::Done);
+    let held = story.world.now - began;
+    assert!((14_000_000..15_000_000).contains(&held), "held for {held} us");
+    story.start(1);
     story.ends_well();
 }
 
