@@ -132,6 +132,11 @@ pub const META_STEPS_MAX: usize = 32;
 /// A hop of a request that takes longer, in microseconds, counts as this long in the histograms: ten minutes, as long
 /// as a disk may take at most.
 pub const HOP_US_MAX: u64 = 600_000_000;
+/// Upper bounds of the buckets that the times of a hop are counted in, in microseconds; one more takes the rest.
+pub const HOP_BOUNDS_US: [u64; 19] = [
+    10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
+    500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
+];
 
 /// Disk operations at once: each request and a flush for it, and metadata.
 pub const DISK_OPERATIONS_MAX: usize = 2 * REQUESTS_MAX + META_BUFFERS_MAX;

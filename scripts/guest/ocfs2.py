@@ -27,13 +27,6 @@ FIO = ('fio --name={name} --directory=/srv/swarm --size=8M --rw=randwrite --bs=4
        '--direct=1 --verify=crc32c --verify_backlog=64 --time_based --runtime={seconds}')
 
 
-def mount_by_hand(guest, device):
-    """Without systemd: the cluster, its heartbeat, and the file system."""
-    guest.sh(f"printf '%s' '{CLUSTER}' > /etc/ocfs2/cluster.conf; mkdir -p {PLACE}; modprobe ocfs2; "
-             'o2cb register-cluster ocfs2 && o2cb start-heartbeat ocfs2; '
-             f'mount -t ocfs2 -o noatime {device} {PLACE}', timeout=300)
-
-
 def writes(guest, seconds, name):
     """The writer in the background: it says what it has synced in a file that outlives its machine."""
     with open(guest.shared('writer.py'), 'w') as file:

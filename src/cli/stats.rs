@@ -42,7 +42,7 @@ impl Stats {
 fn table(hops: &[Latency]) -> String {
     let [mean, p50, p99, max] = ["mean", "p50", "p99", "max"];
     let mut out = format!("{:14}{:>12}{mean:>10}{p50:>10}{p99:>10}{max:>10}", "hop", "count");
-    for Latency { hop, count, sum_us, p50_us, p99_us, max_us } in hops {
+    for Latency { hop, count, sum_us, p50_us, p99_us, max_us, .. } in hops {
         let _ = write!(out, "\n{hop:14}{count:>12}");
         let mean_us = sum_us.checked_div(*count);
         for us in [mean_us, Some(*p50_us), Some(*p99_us), Some(*max_us)] {
@@ -54,7 +54,7 @@ fn table(hops: &[Latency]) -> String {
 }
 
 /// Three digits or so, with the unit that makes them short.
-fn time(us: u64) -> String {
+pub(super) fn time(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
         1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
@@ -75,6 +75,7 @@ mod tests {
             p50_us: 99,
             p99_us: 3_000_000,
             max_us: 3_000_000,
+            buckets: vec![],
         };
         let text = table(&[passed, Latency { hop: "disk-read".into(), ..Latency::default() }]);
         let lines: Vec<Vec<&str>> =

@@ -11,7 +11,7 @@
 //! nothing more. Nothing here is allocated, locked or grown after the start.
 
 use crate::ctl::status::Latency;
-use crate::limits::{FRONT_REQUESTS_MAX, HOP_US_MAX, OPERATIONS_MAX};
+use crate::limits::{FRONT_REQUESTS_MAX, HOP_BOUNDS_US, HOP_US_MAX, OPERATIONS_MAX};
 use crate::replica::event::{
     Action, DiskOp, DiskResult, FrontOp, FrontResult, Input, MetaBlock, Tick,
 };
@@ -74,6 +74,7 @@ struct Began {
 struct Times {
     histogram: Histogram<u64>,
     sum_us: u64,
+    buckets: [u64; HOP_BOUNDS_US.len() + 1],
 }
 
 /// The histograms and what is under way.
@@ -94,6 +95,7 @@ impl Hops {
                 histogram: Histogram::new_with_bounds(1, HOP_US_MAX, DIGITS)
                     .expect("the bounds are constants"),
                 sum_us: 0,
+                buckets: [0; HOP_BOUNDS_US.len() + 1],
             }),
             operations: vec![none; PLACES].into_boxed_slice(),
             requests: vec![None; FRONT_REQUESTS_MAX].into_boxed_slice(),
@@ -149,7 +151,7 @@ impl Hops {
     /// What status says of them.
     pub(super) fn latencies(&self) -> Vec<Latency> {
         let latency = |hop: Hop| {
-            let Times { histogram, sum_us } = &self.times[hop as usize];
+            let Times { histogram, sum_us, buckets } = &self.times[hop as usize];
             Latency {
                 hop: hop.name().to_owned(),
                 count: histogram.len(),
@@ -157,6 +159,7 @@ impl Hops {
                 p50_us: histogram.value_at_quantile(0.5),
                 p99_us: histogram.value_at_quantile(0.99),
                 max_us: histogram.max(),
+                buckets: buckets.to_vec(),
             }
         };
         Hop::ALL.map(latency).into()
@@ -182,6 +185,7 @@ impl Hops {
         let times = &mut self.times[hop as usize];
         times.histogram.saturating_record(us);
         times.sum_us = times.sum_us.saturating_add(us);
+        times.buckets[HOP_BOUNDS_US.partition_point(|bound| *bound < us)] += 1;
     }
 }
 
@@ -231,5 +235,16 @@ mod tests {
         hops.heard(Tick(u64::MAX), &Input::DiskDone { op: OpId(2), result: DiskResult::Done });
         let latency = of(&hops, "disk-flush");
         assert!(latency.count == 1 && latency.max_us >= HOP_US_MAX);
+        assert_eq!(latency.buckets.last(), Some(&1));
+    }
+
+    #[test]
+    fn a_bucket_has_its_upper_bound() {
+        let mut hops = Hops::new(Tick(0));
+        for us in [0, 10, 11, 20, 10_000_000, 10_000_001] {
+            hops.record(Hop::Peer, us);
+        }
+        let buckets = of(&hops, "peer").buckets;
+        assert_eq!((buckets[0], buckets[1], buckets[18], buckets[19]), (2, 2, 1, 1));
     }
 }

@@ -2,8 +2,10 @@
 //! dashboards and rules need little change; `docs/metrics.md` lists them, and a test keeps the two equal.
 
 use crate::ctl::status::{
-    Connection, ConnectionState, Device, DiskState, PeerDevice, ReplicationState, Resource, Role,
+    Connection, ConnectionState, Device, DiskState, Latency, PeerDevice, ReplicationState,
+    Resource, Role,
 };
+use crate::limits::HOP_BOUNDS_US;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
 use prometheus_client::metrics::MetricType;
@@ -39,6 +41,7 @@ impl Collector for Snapshot {
         let of_resource: Labels = vec![("name", status.name.clone())];
         out.resource(status, &of_resource)?;
         out.device(status, &status.device(), &with(&of_resource, [("volume", "0".to_owned())]))?;
+        out.latency(&status.rblk.latency, &of_resource)?;
         let peer = status.connection();
         let of_peer =
             [("peer_node_id", peer.peer_node_id.to_string()), ("conn_name", peer.name.clone())];
@@ -216,6 +219,22 @@ impl Writer<'_> {
         metric.encode_family(labels)?.encode_counter::<Labels, u64, f64>(&value, None)
     }
 
+    /// A histogram for each hop of requests, in seconds.
+    fn latency(&mut self, hops: &[Latency], labels: &Labels) -> Result {
+        let help = "Time that requests took, by the part of their way";
+        let name = "rblk_latency_seconds";
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for hop in hops {
+            let bounds = HOP_BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(hop.buckets.iter().copied()).collect();
+            let labels = with(labels, [("hop", hop.hop.clone())]);
+            let sum = hop.sum_us as f64 / 1e6;
+            let mut metric = metric.encode_family(&labels)?;
+            metric.encode_histogram::<Labels>(sum, hop.count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
     /// One sample for each of `all`: 1 for `now`, 0 for the others.
     fn states<T: Copy + PartialEq + Display>(
         &mut self,
@@ -253,6 +272,8 @@ mod tests {
             r#"rblk_device_written_bytes_total{name="swarm",volume="0"} 34816"#,
             r#"rblk_resource_role{name="swarm",role="Primary"} 1"#,
             r#"rblk_resource_role{name="swarm",role="Secondary"} 0"#,
+            r#"rblk_latency_seconds_bucket{name="swarm",hop="peer",le="0.0001"} 9"#,
+            r#"rblk_latency_seconds_count{name="swarm",hop="peer"} 10"#,
             &format!("rblk_peerdevice_outofsync_bytes{{{peer}}} 536870912"),
             &format!("rblk_peerdevice_resync_done_ratio{{{peer}}} 0.25"),
         ] {

@@ -3,7 +3,8 @@
 use super::source::News;
 use super::view::{self, Line};
 use crate::ctl::proto::Event;
-use crate::ctl::status::Resource;
+use crate::ctl::status::{Latency, Resource};
+use crate::limits::HOP_BOUNDS_US;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ struct Look {
     at: Instant,
     pid: u32,
     counters: Counters,
+    latency: Vec<Latency>,
 }
 
 /// KiB since the start of the daemon, or bytes a second.
@@ -108,7 +110,8 @@ impl Entry {
         if self.looks.back().is_some_and(|last| last.pid != pid) {
             self.looks.clear();
         }
-        self.looks.push_back(Look { at, pid, counters });
+        let latency = status.rblk.latency.clone();
+        self.looks.push_back(Look { at, pid, counters, latency });
         while self.looks.len() > LOOKS_KEPT
             || self.looks.get(1).is_some_and(|second| at - second.at >= WINDOW)
         {
@@ -133,10 +136,79 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// How long half of the requests, and 99 of 100, took at each hop that any have passed in the last seconds.
+    pub(super) fn times(&self) -> Vec<Passed<'_>> {
+        let (Some(first), Some(last)) = (self.looks.front(), self.looks.back()) else {
+            return Vec::new();
+        };
+        let passed = |now: &'_ Latency| {
+            let before = first.latency.iter().find(|hop| hop.hop == now.hop);
+            let before = before.map_or(&[][..], |hop| &hop.buckets);
+            let before = before.iter().copied().chain(std::iter::repeat(0));
+            let counts = now.buckets.iter().zip(before).map(|(now, then)| now.saturating_sub(then));
+            let counts: Vec<u64> = counts.collect();
+            Some((percentile(&counts, 0.5)?, percentile(&counts, 0.99)?))
+        };
+        let passed =
+            |hop| passed(hop).map(|(p50_us, p99_us)| Passed { hop: &hop.hop, p50_us, p99_us });
+        last.latency.iter().filter_map(passed).collect()
+    }
+}
+
+/// Times of a hop in the last seconds, in microseconds.
+pub(super) struct Passed<'a> {
+    pub(super) hop: &'a str,
+    pub(super) p50_us: u64,
+    pub(super) p99_us: u64,
+}
+
+/// The time that `share` of all stayed below, taking those of a bucket as spread evenly over it; `None` if there are
+/// none.
+fn percentile(counts: &[u64], share: f64) -> Option<u64> {
+    let all: u64 = counts.iter().sum();
+    let mut left = all as f64 * share;
+    let mut low = 0;
+    for (at, count) in counts.iter().enumerate() {
+        let high = HOP_BOUNDS_US.get(at).copied().unwrap_or(low);
+        if *count > 0 && left <= *count as f64 {
+            return Some(low + ((high - low) as f64 * left / *count as f64) as u64);
+        }
+        left -= *count as f64;
+        low = high;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ctl::status::sample;
+
+    #[test]
+    fn times_are_of_the_last_seconds() {
+        let status = |counts: &[u64]| {
+            let mut status = sample();
+            status.rblk.latency[0].buckets = counts.to_vec();
+            News::State { status: Box::new(status), events: vec![], missed: 0 }
+        };
+        let mut board = Board::default();
+        board.expect("a");
+        let begun = Instant::now();
+        board.take("a", status(&[900]), begun);
+        assert!(board.entries["a"].times().is_empty(), "nothing since");
+        board.take("a", status(&[900, 0, 0, 100]), begun + Duration::from_secs(1));
+        let times = board.entries["a"].times();
+        assert_eq!((times[0].hop, times[0].p50_us, times[0].p99_us), ("peer", 75, 99));
+    }
+
+    #[test]
+    fn what_took_longer_than_all_bounds_is_told_as_the_last() {
+        let mut counts = vec![0; HOP_BOUNDS_US.len() + 1];
+        *counts.last_mut().expect("one") = 3;
+        assert_eq!(percentile(&counts, 0.5), HOP_BOUNDS_US.last().copied());
+        assert_eq!(percentile(&[], 0.5), None);
+    }
 
     fn state(written: u64, pid: u32) -> News {
         let mut status = sample();

@@ -5,12 +5,13 @@
 //!   docker2  Secondary  Connected  disk Inconsistent  SyncSource
 //!     out of sync 512.0 MiB
 //!     [#######>----------------------]  25.0 %  128.0 MiB/s  4 s left
-//!   disk read 0 B/s, written 34.5 MiB/s; network in 0 B/s, out 34.5 MiB/s; in flight 7
+//!   disk read 0 B/s, written 34.5 MiB/s; net in 0 B/s, out 34.5 MiB/s; in flight 7
+//!   p50/p99: front-write 91 µs/180 µs, disk-write 40 µs/95 µs, peer 85 µs/170 µs
 //!   20:15:03Z  docker2 Connected, Secondary
 //! ```
 
 use super::board::Entry;
-use crate::cli::{render, units};
+use crate::cli::{render, stats, units};
 use crate::ctl::proto::Event;
 use crate::ctl::status::{Connection, ConnectionState, DiskState, Resource, Role};
 use crate::limits::UNIX_MS_MAX;
@@ -74,6 +75,9 @@ fn known(lines: &mut Vec<Line>, status: &Resource, entry: &Entry, width: usize) 
         lines.push(clipped(vec![(Tone::Busy, text)], width));
     }
     lines.push(clipped(vec![(Tone::Plain, traffic(status, entry))], width));
+    if let Some(times) = times(entry) {
+        lines.extend(wrapped("  ", &times, Tone::Plain, width));
+    }
     let why = &status.rblk.why;
     for (what, reasons) in [
         ("writes wait", &why.suspended),
@@ -151,6 +155,17 @@ fn traffic(status: &Resource, entry: &Entry) -> String {
         rate(rates.received),
         rate(rates.sent)
     )
+}
+
+/// How long requests took, half of them and 99 of 100; `None` if there were none lately.
+fn times(entry: &Entry) -> Option<String> {
+    let passed = entry.times();
+    let time = |us| stats::time(us).replace(' ', "\u{a0}");
+    let hops = passed.iter().map(|passed| {
+        format!("{}\u{a0}{}/{}", passed.hop, time(passed.p50_us), time(passed.p99_us))
+    });
+    let hops: Vec<String> = hops.collect();
+    (!hops.is_empty()).then(|| format!("p50/p99: {}", hops.join(", ")))
 }
 
 /// A change in a few words: `18:59:57Z  docker2 Connected, Secondary`.

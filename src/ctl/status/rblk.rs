@@ -57,6 +57,9 @@ pub struct Latency {
     pub p99_us: u64,
     /// The longest, in microseconds.
     pub max_us: u64,
+    /// How many took longer than the bound before and at most this one, for each of [`crate::limits::HOP_BOUNDS_US`];
+    /// then how many took longer than all.
+    pub buckets: Vec<u64>,
 }
 
 /// The saving of data that a resync would discard.

@@ -140,6 +140,7 @@ fn additions() -> Rblk {
             p50_us: 70,
             p99_us: 130,
             max_us: 131,
+            buckets: vec![0, 0, 2, 7, 1],
         }],
     }
 }
