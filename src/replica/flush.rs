@@ -23,22 +23,27 @@ struct Run {
     peer: Leg,
 }
 
+/// A client that waits for a flush, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    id: FrontId,
+    at: Tick,
+}
+
 /// The one flush that runs and those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Flusher {
     running: Option<Run>,
     /// Clients answered by the flush that runs.
-    covered: Vec<FrontId>,
+    covered: Vec<Asked>,
     /// Clients for the next.
-    next: Vec<FrontId>,
+    next: Vec<Asked>,
     /// Clients whose flush is done here, and wait for the record that this node is alone, or that the peer owns
     /// the data.
-    unrecorded: Vec<FrontId>,
+    unrecorded: Vec<Asked>,
     /// The core itself wants a flush: room in the activity log, resync, change of role.
     wanted: bool,
     last: Tick,
-    /// When the first of those in `next` asked.
-    since: Tick,
 }
 
 impl Flusher {
@@ -52,10 +57,9 @@ impl Flusher {
         self.covered.len() + self.next.len() + self.unrecorded.len()
     }
 
-    /// Since when a client, at the latest, waits for a flush to begin or for the record that one needs.
+    /// Since when a client waits for a flush to begin or for the record that one needs.
     pub(super) fn asked(&self) -> Option<Tick> {
-        let waits = !self.next.is_empty() || !self.unrecorded.is_empty();
-        waits.then_some(self.since)
+        self.next.iter().chain(&self.unrecorded).map(|asked| asked.at).min()
     }
 
     /// True while one runs.
@@ -77,10 +81,7 @@ impl Flusher {
 impl Replica {
     pub(super) fn flush_for_client(&mut self, id: FrontId) {
         assert!(self.flusher.next.len() < FRONT_REQUESTS_MAX, "flushes are bounded by the front");
-        if self.flusher.next.is_empty() {
-            self.flusher.since = self.now;
-        }
-        self.flusher.next.push(id);
+        self.flusher.next.push(Asked { id, at: self.now });
     }
 
     /// The core wants what has been accepted so far to become stable on both nodes.
@@ -223,17 +224,17 @@ impl Replica {
         // A disk that is being resynced cannot answer for the data, so there is no record to wait for.
         let vouches = !self.has_disk() || self.disk == DiskState::UpToDate;
         let covered = std::mem::take(&mut self.flusher.covered);
-        for id in &covered {
+        for asked in &covered {
             if both {
-                self.complete(*id, FrontResult::Done);
+                self.complete(asked.id, FrontResult::Done);
             } else if (back && run.local == Leg::Done) || (one && !vouches) {
-                self.flusher.next.push(*id); // by both
+                self.flusher.next.push(*asked); // by both
             } else if one {
-                self.flusher.unrecorded.push(*id);
+                self.flusher.unrecorded.push(*asked);
             } else if run.peer == Leg::Lost && !self.has_disk() {
-                self.flusher.next.push(*id); // without a disk: again when the peer is back
+                self.flusher.next.push(*asked); // without a disk: again when the peer is back
             } else {
-                self.complete(*id, FrontResult::IoError);
+                self.complete(asked.id, FrontResult::IoError);
             }
         }
         self.flusher.covered = covered;
@@ -261,7 +262,7 @@ impl Replica {
         };
         if recorded {
             let mut unrecorded = std::mem::take(&mut self.flusher.unrecorded);
-            for id in unrecorded.drain(..) {
+            for Asked { id, .. } in unrecorded.drain(..) {
                 self.complete(id, FrontResult::Done);
             }
             self.flusher.unrecorded = unrecorded;
@@ -287,7 +288,7 @@ impl Replica {
     /// Nobody allows this node to complete alone, and the clients cannot be made to wait.
     pub(super) fn flush_is_denied(&mut self) {
         let mut unrecorded = std::mem::take(&mut self.flusher.unrecorded);
-        for id in unrecorded.drain(..) {
+        for Asked { id, .. } in unrecorded.drain(..) {
             self.complete(id, FrontResult::IoError);
         }
         self.flusher.unrecorded = unrecorded;
@@ -295,7 +296,7 @@ impl Replica {
 
     fn fail_flushes(&mut self) {
         let mut next = std::mem::take(&mut self.flusher.next);
-        for id in next.drain(..) {
+        for Asked { id, .. } in next.drain(..) {
             self.complete(id, FrontResult::IoError);
         }
         self.flusher.next = next;
