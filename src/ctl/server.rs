@@ -13,7 +13,7 @@
 use super::line::Lines;
 use super::proto::{Reply, Request, decode, encode};
 use crate::error::{Error, Kind, Result};
-use crate::io::thread::spawn;
+use crate::io::thread::{accept_until, spawn};
 use crate::limits::{CONTROL_CLIENTS_MAX, CONTROL_LINE_BYTES_MAX};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -88,8 +88,11 @@ impl Server {
             clients: Mutex::new(Vec::new()),
         });
         let of_thread = Arc::clone(&shared);
-        let listener = spawn("rblk-ctl", STACK_BYTES, move || accept_loop(&of_thread, &listener))
-            .map_err(|error| Error::io("Cannot start the control thread", error))?;
+        let listener = spawn("rblk-ctl", STACK_BYTES, move || {
+            let admit = |(stream, _)| admit(&of_thread, stream);
+            accept_until(&of_thread.stopping, || listener.accept(), admit);
+        })
+        .map_err(|error| Error::io("Cannot start the control thread", error))?;
         Ok(Server { path, shared, listener: Some(listener), _lock: lock })
     }
 
@@ -192,20 +195,6 @@ fn listen(path: &Path) -> std::io::Result<UnixListener> {
     let backlog = i32::try_from(CONTROL_CLIENTS_MAX).unwrap_or(i32::MAX);
     rustix::net::listen(&socket, backlog)?;
     Ok(UnixListener::from(socket))
-}
-
-fn accept_loop(shared: &Arc<Shared>, listener: &UnixListener) {
-    loop {
-        let accepted = listener.accept();
-        if shared.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        match accepted {
-            Ok((stream, _)) => admit(shared, stream),
-            // Out of file descriptors or memory: a pause, so that the loop does not eat a core meanwhile.
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
-        }
-    }
 }
 
 /// Gives a client its thread, or turns it away.

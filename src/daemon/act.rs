@@ -6,9 +6,12 @@
 use super::run::Daemon;
 use crate::io::disk::{DiskRequest, Work};
 use crate::io::peer::Body;
-use crate::limits::{META_BLOCK_BYTES, PAGE_BIT_BYTES};
-use crate::replica::event::{Action, Buf, DiskOp, MetaBlock, Notice, OpId, Payload};
+use crate::limits::{BUFFERS_MAX, FRONT_REQUESTS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
+use crate::limits::{PEER_READ_CREDITS, RESYNC_JOBS_MAX};
+use crate::replica::event::{Action, Buf, ConnId, DiskOp, FrontId};
+use crate::replica::event::{MetaBlock, Notice, OpId, Payload};
 use crate::wire::message::Message;
+use std::collections::VecDeque;
 
 /// Set in the name of a disk request that writes metadata.
 pub(super) const META: u64 = 1 << 63;
@@ -17,9 +20,14 @@ pub(super) const META: u64 = 1 << 63;
 #[derive(Default)]
 pub(super) struct ReadBuffers {
     filled: Vec<(OpId, Buf)>,
-    /// Reads that found no free buffer. Rare: the limits leave one for each, but a hung disk keeps its own.
-    waiting: Vec<(OpId, DiskOp)>,
+    /// Reads, of the disk and of the peer, that found no free buffer: see [`Daemon::retry_reads`].
+    waiting: VecDeque<Action>,
 }
+
+// A lone Primary whose disk hangs has a second buffer for every read of its clients, beside those of peer and resync.
+const _: () = {
+    assert!(BUFFERS_MAX >= 2 * FRONT_REQUESTS_MAX + PEER_READ_CREDITS + RESYNC_JOBS_MAX);
+};
 
 impl Daemon {
     /// Carries out every wish of the core.
@@ -32,15 +40,20 @@ impl Daemon {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Disk { op, what, .. } => self.start_disk(op, what),
+            Action::Disk { op, what, .. } => {
+                if !self.start_disk(op, what) {
+                    self.reads.waiting.push_back(action);
+                }
+            }
             Action::Meta { op, block } => self.write_meta(op, block),
             Action::Send { conn, message, payload, .. } => {
                 let body = match payload {
                     Payload::None => Body::None,
                     Payload::Buf(buf) => Body::Buf(buf),
-                    Payload::Into(buf) => {
-                        if let Message::Read { id, .. } = message {
-                            self.peers.expect_reply(&mut self.io, conn, id, buf);
+                    Payload::Into(front) => {
+                        if !self.expect_reply(conn, &message, front) {
+                            self.reads.waiting.push_back(action);
+                            return;
                         }
                         Body::None
                     }
@@ -84,14 +97,39 @@ impl Daemon {
         }
     }
 
-    fn start_disk(&mut self, op: OpId, what: DiskOp) {
+    /// The peer's answer to a client's read goes into the buffer of the client's request. But not while the disk may
+    /// still read into that, given up though it is: the client would get what the disk has. Then the request, and the
+    /// front with it, move to another; the disk's is free when the disk has ended. False if there is none.
+    fn expect_reply(&mut self, conn: ConnId, message: &Message, front: FrontId) -> bool {
+        // Of a connection that has ended while the read waited: the request may be over, and another have its name.
+        let Message::Read { id, .. } = *message else { return true };
+        if !self.peers.is_current(conn) {
+            return true;
+        }
+        let place = front.0 as usize;
+        let mut buf = self.front_buffers[place].expect("a read has a buffer");
+        if self.io.pool.is_filled(buf) {
+            let Some(fresh) = self.io.pool.take() else { return false };
+            if let Some(front_end) = &mut self.front {
+                front_end.move_read(&mut self.io, front, fresh);
+            }
+            self.front_buffers[place] = Some(fresh);
+            self.io.pool.release(buf);
+            buf = fresh;
+        }
+        self.peers.expect_reply(&mut self.io, conn, id, buf);
+        true
+    }
+
+    /// False if it needs a buffer and none is free.
+    fn start_disk(&mut self, op: OpId, what: DiskOp) -> bool {
         let work = match what {
-            DiskOp::Read { span, buf } => read(span, buf, false),
+            DiskOp::Read { span, id } => {
+                let buf = self.front_buffers[id.0 as usize].expect("a read has a buffer");
+                read(span, buf, false)
+            }
             DiskOp::ReadResync { span } | DiskOp::ReadPeer { span } => {
-                let Some(buf) = self.io.pool.take() else {
-                    self.reads.waiting.push((op, what));
-                    return;
-                };
+                let Some(buf) = self.io.pool.take() else { return false };
                 self.reads.filled.push((op, buf));
                 read(span, buf, matches!(what, DiskOp::ReadResync { .. }))
             }
@@ -104,18 +142,21 @@ impl Daemon {
             DiskOp::Flush => Work::Flush,
             DiskOp::Probe { span } => {
                 self.disk.probe(op.0, span.offset(), span.bytes());
-                return;
+                return true;
             }
         };
         self.disk.start(&mut self.io, DiskRequest { user: op.0, what: work });
+        true
     }
 
-    /// Reads that had to wait for a buffer.
+    /// Reads that had to wait for a buffer. Rare: the limits leave one for each, but a disk that hangs keeps its own,
+    /// and beside another Primary those of that one's writes too. All else goes on meanwhile, and gives buffers back.
+    /// If none comes back in time the core takes the peer's answer for overdue, and the connection starts afresh.
     pub(super) fn retry_reads(&mut self) {
         while self.io.pool.free() > 0
-            && let Some((op, what)) = self.reads.waiting.pop()
+            && let Some(action) = self.reads.waiting.pop_front()
         {
-            self.start_disk(op, what);
+            self.carry_out(action);
         }
     }
 

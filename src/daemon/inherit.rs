@@ -15,10 +15,11 @@ use super::run::Daemon;
 use super::{AttachOptions, device};
 use crate::error::{Error, Result};
 use crate::front::ublk::Left;
+use crate::io::ring::Waker;
 use crate::io::thread;
 use crate::meta::superblock::{GenerationId, Superblock};
 use crate::wire::message::Role;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 const STACK_BYTES: usize = 256 << 10;
 
@@ -30,8 +31,35 @@ pub(super) enum Inheritance {
     None,
     /// It waits, and may be served.
     Waits(Left),
-    /// Its clients must not go on: it is being taken away.
-    Removing(JoinHandle<()>),
+    /// It is being taken away: its clients must not go on, or it has none.
+    Removing(Removal),
+}
+
+/// A device is being taken away by a thread of its own: the driver takes its time, and the loop has none.
+pub(super) struct Removal {
+    /// Hangs up when the thread has ended, however it does.
+    ended: Receiver<()>,
+}
+
+impl Removal {
+    /// Runs `remove` on a thread; `waker` tells the loop that it is over.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    fn start(waker: Waker, remove: impl FnOnce() + Send + 'static) -> std::io::Result<Removal> {
+        let (alive, ended) = channel();
+        let body = move || {
+            remove();
+            drop(alive); // before the loop looks
+            waker.wake();
+        };
+        thread::spawn("rblk-remove", STACK_BYTES, body)?;
+        Ok(Removal { ended })
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Disconnected)
+    }
 }
 
 /// What names a disk's data in the record of a device.
@@ -98,14 +126,23 @@ impl Daemon {
             tracing::error!("the record of the device cannot be written: {error}");
         }
         self.orders.wants_primary = self.options.primary;
-        // The driver takes its time.
-        let waker = self.io.ring.waker();
-        let remove = move || {
-            record.remove_orphan();
-            waker.wake();
-        };
-        self.inheritance = match thread::spawn("rblk-remove", STACK_BYTES, remove) {
-            Ok(thread) => Inheritance::Removing(thread),
+        self.remove_left_device();
+    }
+
+    /// Begins to take away the device that an earlier daemon left, if there is one and nobody has it open:
+    /// [`Daemon::device_is_in_the_way`] until that is done.
+    pub(super) fn remove_left_device(&mut self) {
+        let record = device::record(&self.options);
+        if self.device_is_in_the_way() {
+            return;
+        }
+        if !record.is_kept() {
+            self.inheritance = Inheritance::None;
+            return;
+        }
+        let removal = Removal::start(self.io.ring.waker(), move || record.remove_orphan());
+        self.inheritance = match removal {
+            Ok(removal) => Inheritance::Removing(removal),
             Err(error) => {
                 tracing::error!("the device cannot be taken away now: {error}");
                 Inheritance::None
@@ -113,10 +150,10 @@ impl Daemon {
         };
     }
 
-    /// True while a device is being taken away: no other is made before.
+    /// True while a device is being taken away: no other is made before, and no demote or detach ends before.
     pub(super) fn device_is_in_the_way(&mut self) -> bool {
-        if let Inheritance::Removing(thread) = &self.inheritance
-            && thread.is_finished()
+        if let Inheritance::Removing(removal) = &self.inheritance
+            && removal.is_over()
         {
             self.inheritance = Inheritance::None;
         }
@@ -127,6 +164,28 @@ impl Daemon {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_removal_but_those_who_look_whether_it_is_over() {
+        let mut io = crate::io::Io::new(8, 1, 4096).expect("io_uring");
+        for dies in [false, true] {
+            let (go_on, driver) = channel::<()>();
+            let remove = move || {
+                let _ = driver.recv();
+                assert!(!dies, "the driver cannot be asked");
+            };
+            // Returns while the driver has not.
+            let removal = Removal::start(io.ring.waker(), remove).expect("a thread");
+            assert!(!removal.is_over());
+            drop(go_on);
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while !removal.is_over() {
+                assert!(std::time::Instant::now() < end, "it is over however the thread ends");
+                let pause = std::time::Duration::from_millis(if dies { 1 } else { 5_000 });
+                io.ring.wait(Some(pause)).expect("usable");
+            }
+        }
+    }
 
     #[test]
     fn clients_go_on_with_the_data_that_they_know() {

@@ -11,6 +11,7 @@
 use crate::io::thread;
 use crate::limits::{LOG_RECORD_BYTES_MAX, LOG_RECORDS_MAX};
 use crate::sync::{Receiver, SyncSender, sync_channel};
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::os::linux::fs::MetadataExt;
@@ -65,10 +66,12 @@ pub(super) fn start(name: &str) {
         // Without a thread there is no log, and a volume all the same.
         let _ = writeln!(std::io::stderr(), "no thread for the log: {error}");
     }
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        flush();
-        before(info);
+    // Not the hook of the library: that writes to standard error, which may not take it.
+    std::panic::set_hook(Box::new(|info| {
+        if let Some(log) = LOG.get() {
+            log.put_panic(&info.to_string(), &Backtrace::capture());
+            log.flush();
+        }
     }));
     drop(tracing_subscriber::registry().with(filter).with(ToThread).try_init());
 }
@@ -76,10 +79,7 @@ pub(super) fn start(name: &str) {
 /// Waits until all that was logged is written, but not for long.
 pub(super) fn flush() {
     if let Some(log) = LOG.get() {
-        let (done, waiting) = sync_channel(1);
-        if log.records.try_send(Item::Flush(done)).is_ok() {
-            let _ = waiting.recv_timeout(FLUSH);
-        }
+        log.flush();
     }
 }
 
@@ -89,24 +89,15 @@ struct ToThread;
 impl<S: Subscriber> Layer<S> for ToThread {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let Some(log) = LOG.get() else { return };
-        let level = *event.metadata().level();
-        let (message, fields) = (String::new(), Vec::new());
-        let mut record = Record { time: SystemTime::now(), level, message, fields };
+        let mut record = Record::new(*event.metadata().level(), String::new());
         event.record(&mut record);
-        if log.records.try_send(Item::Record(record)).is_err() {
-            log.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        log.put(record);
     }
 }
 
 impl Visit for Record {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let mut text = format!("{value:?}");
-        if text.len() > LOG_RECORD_BYTES_MAX {
-            let whole = (0..=LOG_RECORD_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
-            text.truncate(whole.unwrap_or(0));
-            text.push('…');
-        }
+        let text = bounded(format!("{value:?}"));
         match field.name() {
             "message" => self.message = text,
             name => self.fields.push((name, text)),
@@ -116,6 +107,15 @@ impl Visit for Record {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.record_debug(field, &format_args!("{value}"));
     }
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > LOG_RECORD_BYTES_MAX {
+        let whole = (0..=LOG_RECORD_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(whole.unwrap_or(0));
+        text.push('…');
+    }
+    text
 }
 
 /// Where records end.
@@ -171,13 +171,45 @@ fn write_all(records: &Receiver<Item>, sink: &Sink) {
             let message = format!(
                 "{lost} messages are missing here: they came faster than they could be written"
             );
-            let (time, fields) = (SystemTime::now(), Vec::new());
-            sink.write(&Record { time, level: Level::WARN, message, fields });
+            sink.write(&Record::new(Level::WARN, message));
+        }
+    }
+}
+
+impl Log {
+    /// Never waits.
+    fn put(&self, record: Record) {
+        if self.records.try_send(Item::Record(record)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A bug of ours, with the way there if `RUST_BACKTRACE` asks for it.
+    fn put_panic(&self, what: &str, way: &Backtrace) {
+        let thread = std::thread::current();
+        let head = format!("thread '{}' {what}", thread.name().unwrap_or("unnamed"));
+        let way = match way.status() {
+            BacktraceStatus::Captured => way.to_string(),
+            _ => String::new(),
+        };
+        for line in head.lines().chain(way.lines()) {
+            self.put(Record::new(Level::ERROR, bounded(line.to_owned())));
+        }
+    }
+
+    fn flush(&self) {
+        let (done, waiting) = sync_channel(1);
+        if self.records.try_send(Item::Flush(done)).is_ok() {
+            let _ = waiting.recv_timeout(FLUSH);
         }
     }
 }
 
 impl Record {
+    fn new(level: Level, message: String) -> Record {
+        Record { time: SystemTime::now(), level, message, fields: Vec::new() }
+    }
+
     /// The journal's own form: NAME=VALUE, or with its length for a value of several lines.
     fn for_journal(&self, resource: &str) -> Vec<u8> {
         let priority = match self.level {
@@ -250,6 +282,25 @@ mod tests {
             b"MESSAGE\n\x07\0\0\0\0\0\0\0a\x1b[2J\nb\nPRIORITY=4\nSYSLOG_IDENTIFIER=rblk\n\
             RBLK_RESOURCE=swarm\nRBLK_DISK=UpToDate\n";
         assert_eq!(bytes, expected, "{}", String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_panic_is_logged_and_does_not_wait_for_a_log_that_cannot_be_written() {
+        let (records, receiver) = sync_channel(3);
+        let log = Log { records, lost: AtomicU64::new(0) };
+        let began = std::time::Instant::now();
+        for _ in 0..2 {
+            log.put_panic("panicked at a.rs:1:2:\nslot 17", &Backtrace::disabled());
+            log.flush(); // nobody writes
+        }
+        assert!(began.elapsed() < 3 * FLUSH);
+        let lines = receiver.try_iter().filter_map(|item| match item {
+            Item::Record(record) => Some(record.message),
+            Item::Flush(_) => None,
+        });
+        let lines: Vec<String> = lines.collect();
+        assert!(lines[0].ends_with("panicked at a.rs:1:2:") && lines[1] == "slot 17", "{lines:?}");
+        assert_eq!(log.lost.into_inner(), 2, "those of the second find no room, and are counted");
     }
 
     #[test]

@@ -279,7 +279,7 @@ impl Daemon {
             self.orders.wants_primary =
                 by_itself && self.options.primary && self.options.config.policies.dual_primary;
             if self.front.is_none() {
-                device::record(&self.options).remove_orphan();
+                self.remove_left_device();
             }
             self.stop_device(held.request, held.answer);
         } else if now < held.until {
@@ -301,7 +301,10 @@ impl Daemon {
     }
 
     fn device_may_be_gone(&mut self) {
-        if self.front.as_ref().is_some_and(|front| !front.stopped()) {
+        if self.orders.waiting.is_none()
+            || self.front.as_ref().is_some_and(|front| !front.stopped())
+            || self.device_is_in_the_way()
+        {
             return;
         }
         let Some(Waiting { request, answer }) = self.orders.waiting.take() else { return };

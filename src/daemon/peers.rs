@@ -396,6 +396,11 @@ impl Peers {
         }
     }
 
+    /// What is sent on this connection may still be answered.
+    pub(super) fn is_current(&self, conn: ConnId) -> bool {
+        self.slots.iter().any(|slot| slot.standing == Standing::Current(conn))
+    }
+
     /// The answer to read `id` goes into `buf`.
     pub(super) fn expect_reply(&mut self, io: &mut Io, conn: ConnId, id: u64, buf: Buf) {
         if let Some(slot) = self.find(conn) {

@@ -10,7 +10,7 @@ pub mod ublk;
 
 use crate::io::Io;
 use crate::io::ring::Completion;
-use crate::replica::event::{FrontId, FrontOp, FrontResult};
+use crate::replica::event::{Buf, FrontId, FrontOp, FrontResult};
 use std::collections::VecDeque;
 
 /// A client's request on its way to the core. Ids are below [`crate::limits::FRONT_REQUESTS_MAX`] and free again
@@ -66,6 +66,11 @@ pub enum Openers {
 pub trait Front {
     /// Takes a completion whose token belongs to this front; puts new requests into `out`.
     fn on_completion(&mut self, io: &mut Io, done: Completion, out: &mut VecDeque<FrontRequest>);
+
+    /// The data of read `id`, which the core has, will be in `to`, not in the buffer that came with it: a disk that
+    /// hangs may fill that one yet. The front holds a reference of its own to `to` from now on, and no more to the
+    /// other; it is never called after the data is there.
+    fn move_read(&mut self, io: &mut Io, id: FrontId, to: Buf);
 
     /// Answers the client of request `id`.
     fn complete(&mut self, io: &mut Io, id: FrontId, result: FrontResult);

@@ -5,6 +5,9 @@
 //! and releases it when done. At zero the buffer is free. Releasing or reading a free buffer is a bug of
 //! ours and panics, since the bytes of another request would be served.
 //!
+//! A buffer that the disk fills is nobody else's to read or to fill until that has ended, however long a disk hangs:
+//! what is asked for then is put in another buffer. Its bytes cannot be had meanwhile ([`Pool::is_filled`] tells).
+//!
 //! The buffer last released is the first to be taken: little memory is touched, and it is still in the cache.
 
 use super::ring::Ring;
@@ -22,6 +25,8 @@ pub struct Pool {
     /// Bytes of one buffer.
     bytes: usize,
     references: Vec<u32>,
+    /// Of each buffer, the operations that the disk fills it with.
+    fills: Vec<u32>,
     free: Vec<Buf>,
     /// Index of the mapping among the ring's registered buffers.
     registered: Option<u16>,
@@ -52,6 +57,7 @@ impl Pool {
             start,
             bytes,
             references: vec![0; count],
+            fills: vec![0; count],
             // Buffer 0 is on top of the stack.
             free: (0..numbers).rev().map(Buf).collect(),
             registered: None,
@@ -106,6 +112,7 @@ impl Pool {
         let references = &mut self.references[buf.0 as usize];
         *references -= 1;
         if *references == 0 {
+            assert!(!self.is_filled(buf), "buffer {} is released while it is filled", buf.0);
             self.free.push(buf);
         }
     }
@@ -116,24 +123,42 @@ impl Pool {
         self.references[buf.0 as usize]
     }
 
+    /// The disk fills it from now on. Who starts that holds a reference until [`Pool::end_fill`].
+    pub fn begin_fill(&mut self, buf: Buf) {
+        self.check(buf);
+        self.fills[buf.0 as usize] += 1;
+    }
+
+    /// The disk has ended, well or not.
+    pub fn end_fill(&mut self, buf: Buf) {
+        self.check(buf);
+        self.fills[buf.0 as usize] -= 1;
+    }
+
+    /// True while the disk may write to it.
+    pub fn is_filled(&self, buf: Buf) -> bool {
+        self.fills[buf.0 as usize] > 0
+    }
+
     /// The first `len` bytes. Not to be asked for while an operation writes to them.
     pub fn bytes(&self, buf: Buf, len: usize) -> &[u8] {
-        assert!(len <= self.bytes, "{len} bytes of a buffer of {}", self.bytes);
+        self.check_bytes(buf, len);
         // SAFETY: `ptr` checks that the buffer exists and is in use; buffers do not overlap.
         unsafe { std::slice::from_raw_parts(self.ptr(buf), len) }
     }
 
     /// The first `len` bytes, to be filled. Not to be asked for while an operation uses them.
     pub fn bytes_mut(&mut self, buf: Buf, len: usize) -> &mut [u8] {
-        assert!(len <= self.bytes, "{len} bytes of a buffer of {}", self.bytes);
+        self.check_bytes(buf, len);
         // SAFETY: as in `bytes`, and `self` is borrowed for as long.
         unsafe { std::slice::from_raw_parts_mut(self.ptr(buf), len) }
     }
 
-    /// Copies the first `len` bytes of `from` into `to`. The disk may still be filling `from`: then they are what they
-    /// are at that moment, as for whoever else has it.
+    /// Copies the first `len` bytes of `from` into `to`. Not to be asked for while an operation writes to either.
     pub fn copy(&mut self, from: Buf, to: Buf, len: usize) {
-        assert!(len <= self.bytes && from != to, "{len} bytes of a buffer of {}", self.bytes);
+        self.check_bytes(from, len);
+        self.check_bytes(to, len);
+        assert_ne!(from, to);
         // SAFETY: `ptr` checks that both exist and are in use; two buffers do not overlap, and no reference into either
         // is made.
         unsafe { std::ptr::copy_nonoverlapping(self.ptr(from), self.ptr(to), len) }
@@ -174,6 +199,12 @@ impl Pool {
 
     fn total(&self) -> usize {
         self.references.len() * self.bytes
+    }
+
+    fn check_bytes(&self, buf: Buf, len: usize) {
+        assert!(len <= self.bytes, "{len} bytes of a buffer of {}", self.bytes);
+        // Another's bytes in a client's answer, perhaps: worse than to stop.
+        assert!(!self.is_filled(buf), "the disk fills buffer {}", buf.0);
     }
 
     fn check(&self, buf: Buf) {
@@ -231,6 +262,37 @@ mod tests {
         for (number, &buf) in bufs.iter().enumerate() {
             assert!(pool.bytes(buf, 4096).iter().all(|&byte| byte == number as u8));
         }
+    }
+
+    #[test]
+    fn a_buffer_is_filled_until_the_last_of_the_operations_has_ended() {
+        let mut pool = Pool::new(2, 4096).expect("memory");
+        let (a, b) = (pool.take().expect("free"), pool.take().expect("free"));
+        pool.begin_fill(a);
+        pool.begin_fill(a);
+        pool.end_fill(a);
+        assert!(pool.is_filled(a) && !pool.is_filled(b));
+        pool.end_fill(a);
+        assert!(!pool.is_filled(a));
+        pool.copy(a, b, 4096);
+    }
+
+    #[test]
+    #[should_panic(expected = "the disk fills buffer 0")]
+    fn the_bytes_of_a_buffer_that_is_filled_cannot_be_had() {
+        let mut pool = Pool::new(1, 4096).expect("memory");
+        let buf = pool.take().expect("free");
+        pool.begin_fill(buf);
+        pool.bytes(buf, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "buffer 0 is released while it is filled")]
+    fn a_buffer_that_is_filled_does_not_become_free() {
+        let mut pool = Pool::new(1, 4096).expect("memory");
+        let buf = pool.take().expect("free");
+        pool.begin_fill(buf);
+        pool.release(buf);
     }
 
     #[test]

@@ -5,10 +5,14 @@
 //! reactor serves. So every thread is marked, not the reactor alone.
 
 use std::io::{Error, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 /// From `linux/prctl.h`; since Linux 5.6.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
+/// After a client could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Starts a thread of the daemon: marked where the system allows it (whether it does, the reactor has told).
 ///
@@ -24,6 +28,25 @@ pub fn spawn<T: Send + 'static>(
         body()
     };
     Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(marked)
+}
+
+/// Hands whoever connects to `admit`, until `stopping`: who sets that wakes the thread out of `accept` by connecting.
+pub fn accept_until<T>(
+    stopping: &AtomicBool,
+    accept: impl Fn() -> Result<T>,
+    mut admit: impl FnMut(T),
+) {
+    while !stopping.load(Ordering::SeqCst) {
+        let accepted = accept();
+        if stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        match accepted {
+            Ok(client) => admit(client),
+            // Out of file descriptors or memory: a pause, so that the loop does not eat a core meanwhile.
+            Err(_) => std::thread::sleep(ACCEPT_PAUSE),
+        }
+    }
 }
 
 /// Marks this thread as one that serves a disk: its allocations do not wait for writeback, which might wait for it.

@@ -3,7 +3,8 @@
 //! Each tag owns one buffer at a time, into which the kernel copies the data of the tag's next write, and
 //! out of which it takes the data of a read. A request that has ended may still have its buffer in use
 //! elsewhere (a frame that waits to be sent, a disk that hangs): then its tag goes on with another one. If
-//! none is free the answer has to wait, and is tried again.
+//! none is free the answer has to wait, and is tried again. A read whose data comes from elsewhere while a
+//! disk that hangs may still fill its buffer has got another one before.
 //!
 //! A commit names the buffer first and completes the request after that (`ublk_fill_io_cmd` or
 //! `ublk_config_io_buf` before `__ublk_complete_rq` in the driver): what a client reads lies in the buffer
@@ -60,6 +61,12 @@ impl UblkQueue {
         self.buffers[usize::from(tag)]
     }
 
+    /// The tag goes on with buffer `next`, of which the caller gives it a reference; it lets go of the one it had.
+    pub fn change_buffer(&mut self, io: &mut Io, tag: u16, next: Buf) {
+        let old = std::mem::replace(&mut self.buffers[usize::from(tag)], next);
+        io.pool.release(old);
+    }
+
     /// Tells what the completion of a tag's entry means. A tag that is out of use gives its buffer back.
     pub fn on_completion(&mut self, io: &mut Io, tag: u16, done: Completion) -> Event {
         let event = self.queue.on_completion(tag, done.result);
@@ -81,9 +88,9 @@ impl UblkQueue {
             if answer.data {
                 io.pool.copy(old, next, usize::try_from(answer.result).unwrap_or(0));
             }
-            self.buffers[usize::from(tag)] = next;
-            io.pool.release(old);
+            self.change_buffer(io, tag, next);
         }
+        assert!(!io.pool.is_filled(self.buffer(tag)), "the disk fills what is the kernel's now");
         let now = io.pool.ptr(self.buffer(tag));
         let entry = self.queue.commit(tag, answer.result, now);
         // SAFETY: as in `new`.

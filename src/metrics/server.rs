@@ -5,7 +5,7 @@ use super::text;
 use crate::ctl::proto::{Reply, Request};
 use crate::ctl::server::Handler;
 use crate::error::{Error, Result};
-use crate::io::thread::spawn;
+use crate::io::thread::{accept_until, spawn};
 use crate::limits::{
     METRICS_AGE_MS, METRICS_CLIENT_S, METRICS_CLIENTS_MAX, METRICS_REQUEST_BYTES_MAX,
     METRICS_RETRY_S,
@@ -65,7 +65,8 @@ impl Server {
         let of_thread = Arc::clone(&shared);
         let thread = spawn("rblk-metrics", STACK_BYTES, move || {
             if let Some(listener) = first.or_else(|| insist(&of_thread)) {
-                accept_loop(&of_thread, &listener);
+                let admit = |(stream, _)| admit(&of_thread, stream);
+                accept_until(&of_thread.stopping, || listener.accept(), admit);
             }
         });
         let thread = thread.map_err(|error| Error::io("Cannot start the metrics thread", error))?;
@@ -131,20 +132,6 @@ fn insist(shared: &Shared) -> Option<TcpListener> {
         }
     }
     None
-}
-
-fn accept_loop(shared: &Arc<Shared>, listener: &TcpListener) {
-    while !shared.stopping.load(Ordering::SeqCst) {
-        let accepted = listener.accept();
-        if shared.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        match accepted {
-            Ok((stream, _)) => admit(shared, stream),
-            // Out of file descriptors or memory: a pause, so that the loop does not eat a core meanwhile.
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
-        }
-    }
 }
 
 /// Gives a client its thread, or hangs up.

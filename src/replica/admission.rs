@@ -40,7 +40,7 @@ impl Replica {
             return;
         }
         let kind = match op {
-            FrontOp::Read { buf, .. } => Kind::FrontRead { id, buf },
+            FrontOp::Read { .. } => Kind::FrontRead { id },
             FrontOp::Write { buf, fua, .. } => Kind::FrontWrite { id, buf, fua },
             FrontOp::Zero { kind, fua, .. } => Kind::FrontZero { id, kind, fua },
             FrontOp::Flush => unreachable!("answered above"),

@@ -3,7 +3,8 @@
 //!
 //! Payload never passes through: a buffer is a number ([`Buf`]) whose bytes the driver owns. A driver keeps a
 //! buffer untouched until every action that names it has ended *and* the request it came with is
-//! completed or answered.
+//! completed or answered. The buffer of a client's read is not named at all, only the request: a disk that was given
+//! up may still fill it, and then the driver gives the request another.
 
 use crate::meta::superblock::GenerationId;
 use crate::replica::generation::Full;
@@ -63,7 +64,7 @@ pub enum FrontOp {
     Read {
         /// Where.
         span: Span,
-        /// The buffer to fill.
+        /// The buffer to fill, for the driver to know.
         buf: Buf,
     },
     /// Write the buffer to the span.
@@ -189,7 +190,7 @@ pub enum Input<'a> {
         /// What.
         message: Message,
         /// The buffer with the payload of `Write` and `ResyncData`. For a `ReadReply` the payload is in the
-        /// buffer that the `Read` named, and this is `None`.
+        /// buffer of the request that the `Read` named, and this is `None`.
         buf: Option<Buf>,
         /// Bits of a `BitmapPage`, else empty.
         payload: &'a [u8],
@@ -228,12 +229,12 @@ pub enum Input<'a> {
 /// What a disk operation does. Spans are relative to the data area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskOp {
-    /// Read into the buffer.
+    /// Read into the buffer of a client's request.
     Read {
         /// Where.
         span: Span,
-        /// Into what.
-        buf: Buf,
+        /// Whose.
+        id: FrontId,
     },
     /// As `Read`, and tell whether all bytes are zero. The driver provides the buffer: it takes a free one and
     /// remembers it under the operation; [`Action::Send`] of `ResyncData` names the operation.
@@ -302,8 +303,9 @@ pub enum Payload {
     None,
     /// The content of a buffer.
     Buf(Buf),
-    /// No bytes follow; the payload of the answer (`ReadReply` with the same id) goes into this buffer.
-    Into(Buf),
+    /// No bytes follow; the payload of the answer (`ReadReply` with the same id) goes into the buffer of this client's
+    /// request. The driver sees to it that nothing else does: the disk may hang, and still read into the one it had.
+    Into(FrontId),
     /// The content of the buffer that a `ReadResync` or `ReadPeer` filled. The driver frees it once sent.
     Op(OpId),
     /// The bits of a bitmap page, asked for with [`super::Replica::encode_bits`] at once.

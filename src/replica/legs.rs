@@ -43,7 +43,7 @@ impl Replica {
         let sole = request.kind.is_front_write() && self.is_sole_beside_primary();
         self.requests.get_mut(at).local_fua = sole || request.kind.is_fua();
         let what = match request.kind {
-            Kind::FrontRead { buf, .. } => DiskOp::Read { span, buf },
+            Kind::FrontRead { id } => DiskOp::Read { span, id },
             Kind::PeerRead { .. } => DiskOp::ReadPeer { span },
             Kind::CopyOut if is_probe(span) => DiskOp::Probe { span },
             Kind::CopyOut => DiskOp::ReadResync { span },
@@ -69,7 +69,7 @@ impl Replica {
         let sole = self.disk != crate::wire::message::DiskState::UpToDate;
         let fua = request.kind.is_fua() || sole;
         let (message, payload) = match request.kind {
-            Kind::FrontRead { buf, .. } => (Message::Read { id, span }, Payload::Into(buf)),
+            Kind::FrontRead { id: front } => (Message::Read { id, span }, Payload::Into(front)),
             Kind::FrontWrite { buf, .. } => (Message::Write { id, span, fua }, Payload::Buf(buf)),
             Kind::FrontZero { kind, .. } => {
                 (Message::WriteZero { id, span, kind, fua }, Payload::None)

@@ -95,7 +95,7 @@ impl Replica {
                     let entry = self.requests.get_mut(at);
                     entry.local = Leg::Failed;
                     entry.repeat = false;
-                    entry.op = None; // the disk may still read into its buffer: released when that ends
+                    entry.op = None; // the disk may still read into its buffer: see `Payload::Into`
                     self.settle(at);
                 }
                 Phase::AwaitsAlone => {

@@ -28,7 +28,6 @@ use std::collections::VecDeque;
 pub(super) enum Kind {
     FrontRead {
         id: FrontId,
-        buf: Buf,
     },
     FrontWrite {
         id: FrontId,

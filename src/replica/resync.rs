@@ -140,6 +140,13 @@ impl Resync {
         until.filter(|_| self.stage == Stage::Copying)
     }
 
+    /// A client's request that came at `arrived` is answered: of no interest unless something is copied beside it.
+    pub(super) fn request_ends(&mut self, arrived: Tick, now: Tick) {
+        if self.stage == Stage::Copying {
+            self.pace.request_ends(arrived, now, self.jobs);
+        }
+    }
+
     /// A job has left.
     pub(super) fn job_ended(&mut self, at: u32) {
         self.probe_ended(at);

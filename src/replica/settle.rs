@@ -22,7 +22,7 @@ impl Replica {
             return;
         }
         match request.kind {
-            Kind::FrontRead { id, .. } => self.settle_read(at, id, request),
+            Kind::FrontRead { id } => self.settle_read(at, id, request),
             Kind::FrontWrite { id, .. } | Kind::FrontZero { id, .. } => {
                 self.settle_write(at, id, request);
             }
@@ -165,8 +165,7 @@ impl Replica {
             self.resync.job_ended(at);
         }
         if request.kind.is_front() {
-            let jobs = self.resync.jobs();
-            self.resync.pace.request_ends(request.arrived, self.now, jobs);
+            self.resync.request_ends(request.arrived, self.now);
         }
         if !request.kind.is_write() {
             return;

@@ -59,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) conn: Option<u64>,
     last_conn: u64,
     pub(crate) disk: Vec<(OpId, DiskOp)>,
+    /// The buffers of clients' reads that the disk has.
+    reading: BTreeMap<u64, Buf>,
     meta: Vec<Writing>,
     /// What is on stable media.
     media: BTreeMap<u64, MetaBytes>,
@@ -105,6 +107,7 @@ impl Node {
             conn: None,
             last_conn: 0,
             disk: Vec::new(),
+            reading: BTreeMap::new(),
             meta: Vec::new(),
             media: BTreeMap::new(),
             fronts: BTreeMap::new(),
@@ -322,7 +325,12 @@ impl Node {
 
     pub(crate) fn disk_done(&mut self, at: usize, result: DiskResult) {
         let (op, what) = self.disk.remove(at);
-        if let DiskOp::Read { buf, .. } | DiskOp::Write { buf, .. } = what {
+        let used = match what {
+            DiskOp::Read { .. } => self.reading.remove(&op.0),
+            DiskOp::Write { buf, .. } => Some(buf),
+            _ => None,
+        };
+        if let Some(buf) = used {
             self.release(buf);
         }
         let may = matches!(what, DiskOp::ReadResync { .. } | DiskOp::Probe { .. });
@@ -477,7 +485,13 @@ impl Node {
         let sectors = self.layout.data_sectors();
         let within = |span: Span| assert!(span.within(sectors), "{span:?} lies outside the disk");
         match what {
-            DiskOp::Read { span, buf } | DiskOp::Write { span, buf, .. } => {
+            DiskOp::Read { span, id } => {
+                within(span);
+                let buf = self.read_buffer(id);
+                self.hold(buf);
+                self.reading.insert(op.0, buf);
+            }
+            DiskOp::Write { span, buf, .. } => {
                 within(span);
                 self.hold(buf);
             }
@@ -490,6 +504,14 @@ impl Node {
             DiskOp::Flush => {}
         }
         self.disk.push((op, what));
+    }
+
+    /// The buffer of a client's read without an answer.
+    fn read_buffer(&self, id: FrontId) -> Buf {
+        match self.fronts.get(&id.0) {
+            Some(FrontOp::Read { buf, .. }) => *buf,
+            other => panic!("{other:?} is not a read"),
+        }
     }
 
     /// What the core writes can be read again.
@@ -531,7 +553,8 @@ impl Node {
             Payload::Buf(buf) => {
                 assert!(self.references[buf.0 as usize] > 0, "a free buffer is sent");
             }
-            Payload::Into(buf) => {
+            Payload::Into(front) => {
+                let buf = self.read_buffer(front);
                 let id = id_of(&message).expect("only a read has an answer with payload");
                 self.hold(buf);
                 assert!(self.expected.insert(id, buf).is_none(), "a read is sent twice");

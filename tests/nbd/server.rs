@@ -10,7 +10,7 @@ use rblk::front::{Front, FrontRequest, Geometry, Openers};
 use rblk::io::Io;
 use rblk::io::ring::Waker;
 use rblk::limits::{FRONT_REQUESTS_MAX, IO_BYTES_MAX, ZERO_BYTES_MAX};
-use rblk::replica::event::{FrontOp, FrontResult};
+use rblk::replica::event::{Buf, FrontId, FrontOp, FrontResult};
 use rblk::wire::message::ZeroKind;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) buffers: usize,
     /// Bytes that cannot be read.
     pub(super) bad: Range<u64>,
+    /// The disk hangs at every read, and the data comes from elsewhere; in the end the disk has other bytes.
+    pub(super) hangs: bool,
 }
 
 impl Default for Plan {
@@ -41,6 +43,7 @@ impl Default for Plan {
             tcp: false,
             buffers: FRONT_REQUESTS_MAX,
             bad: 0..0,
+            hangs: false,
         }
     }
 }
@@ -169,6 +172,9 @@ impl Drop for Server {
 struct Ram {
     data: Vec<u8>,
     bad: Range<u64>,
+    hangs: bool,
+    /// Buffers that the disk may still fill.
+    hung: VecDeque<Buf>,
     waiting: Vec<FrontRequest>,
     hold: bool,
     seen: Seen,
@@ -180,6 +186,8 @@ impl Ram {
         Ram {
             data: vec![0; plan.bytes as usize],
             bad: plan.bad.clone(),
+            hangs: plan.hangs,
+            hung: VecDeque::new(),
             waiting: Vec::new(),
             hold: false,
             seen: Seen::default(),
@@ -216,8 +224,33 @@ impl Ram {
                 self.finish_one(&mut io, &mut front);
             }
         }
+        while !self.hung.is_empty() {
+            self.fill_late(&mut io);
+        }
         assert_eq!(io.pool.free(), buffers, "buffers were lost");
         self.data
+    }
+
+    /// The data of a read goes elsewhere than where the disk may still put it.
+    fn hang(&mut self, io: &mut Io, front: &mut Nbd, id: FrontId, buf: Buf) -> Buf {
+        io.pool.hold(buf);
+        io.pool.begin_fill(buf);
+        self.hung.push_back(buf);
+        while io.pool.free() == 0 {
+            self.fill_late(io);
+        }
+        let fresh = io.pool.take().expect("one is free");
+        front.move_read(io, id, fresh);
+        io.pool.release(buf);
+        fresh
+    }
+
+    /// The oldest read of the disk ends after all.
+    fn fill_late(&mut self, io: &mut Io) {
+        let buf = self.hung.pop_front().expect("only those that hang keep buffers for long");
+        io.pool.end_fill(buf);
+        io.pool.bytes_mut(buf, IO_BYTES_MAX).fill(0xee);
+        io.pool.release(buf);
     }
 
     /// Takes a request as the core would, and checks what a front promises.
@@ -258,6 +291,7 @@ impl Ram {
         match op {
             FrontOp::Read { span, buf } => {
                 let (start, len) = (span.offset() as usize, span.bytes() as usize);
+                let buf = if self.hangs { self.hang(io, front, id, buf) } else { buf };
                 used = Some(buf);
                 if span.offset() < self.bad.end && self.bad.start < span.offset() + span.bytes() {
                     result = FrontResult::IoError;

@@ -59,6 +59,20 @@ fn requests_of_all_sizes_survive_the_cut_into_pieces() {
 }
 
 #[test]
+fn clients_get_the_data_and_not_what_a_disk_that_hung_reads_late() {
+    let plan = Plan { hangs: true, buffers: 2 * FRONT_REQUESTS_MAX, ..Plan::default() };
+    let server = Server::start(&plan);
+    let mut raw = Raw::begin(&server);
+    // More than there are pieces: those that were sent go on with the rest.
+    let payload: Vec<u8> = (0..32usize << 20).map(|i| (i / 4096) as u8).collect();
+    assert_eq!(write(&mut raw, 0, 0, &payload), 0);
+    for _ in 0..2 {
+        let (error, data) = raw.ask(&request(0, 0, 0, 32 << 20), 32 << 20);
+        assert!(error == 0 && data == payload);
+    }
+}
+
+#[test]
 fn flags_reach_the_core() {
     let server = Server::start(&Plan::default());
     let mut raw = Raw::begin(&server);

@@ -125,6 +125,8 @@ pub(crate) struct Node {
     op_buffers: BTreeMap<u64, Buf>,
     op_uses: BTreeMap<u64, Buf>,
     expected: BTreeMap<u64, Buf>,
+    /// The buffer of each read of a client that the core has.
+    reads: BTreeMap<u32, Buf>,
     /// Reads for the peer or resync whose buffer was sent or released.
     ended_reads: BTreeSet<u64>,
     pub(crate) settings: Settings,
@@ -187,6 +189,7 @@ impl Node {
             op_buffers: BTreeMap::new(),
             op_uses: BTreeMap::new(),
             expected: BTreeMap::new(),
+            reads: BTreeMap::new(),
             ended_reads: BTreeSet::new(),
             settings: Settings {
                 peer_timeout_ms: plan.peer_timeout_ms,
@@ -272,6 +275,10 @@ impl Node {
         &self.buffers[buf.0 as usize].data
     }
 
+    fn read_buffer(&self, id: FrontId) -> Buf {
+        *self.reads.get(&id.0).expect("oracle driver: no read of a client")
+    }
+
     fn use_buffer(&mut self, buf: Buf) {
         let buffer = &mut self.buffers[buf.0 as usize];
         assert!(buffer.owned, "oracle buffers: an action names a buffer that was given back");
@@ -312,6 +319,7 @@ impl Node {
         self.op_buffers.clear();
         self.op_uses.clear();
         self.expected.clear();
+        self.reads.clear();
         self.ended_reads.clear();
         self.life += 1;
     }
@@ -397,7 +405,12 @@ impl World {
         let mut replica = target.replica.take().expect("only a running node hears of anything");
         self.sums.coverage.count(&replica, input);
         match fact {
-            Fact::Request { id, op } => replica.handle(now, Input::Request { id, op }),
+            Fact::Request { id, op } => {
+                if let FrontOp::Read { buf, .. } = op {
+                    target.reads.insert(id.0, buf);
+                }
+                replica.handle(now, Input::Request { id, op });
+            }
             Fact::DiskDone { op, result } => replica.handle(now, Input::DiskDone { op, result }),
             Fact::MetaDone { op, ok } => replica.handle(now, Input::MetaDone { op, ok }),
             Fact::Connected { conn } => {
@@ -495,6 +508,7 @@ impl World {
             Action::Close { conn, drain } => self.close(node, conn.0, drain),
             Action::Complete { id, result, .. } => {
                 self.note(Some(node), || format!("  answer {} {result:?}", id.0));
+                self.nodes[node].reads.remove(&id.0);
                 self.completed(node, id, result);
             }
             Action::Release { buf } => self.nodes[node].give_back(buf),
@@ -528,7 +542,8 @@ impl World {
     fn start_disk(&mut self, node: usize, op: u64, what: DiskOp) {
         let target = &mut self.nodes[node];
         let (span, work) = match what {
-            DiskOp::Read { span, buf } => {
+            DiskOp::Read { span, id } => {
+                let buf = target.read_buffer(id);
                 target.use_buffer(buf);
                 target.op_uses.insert(op, buf);
                 (Some(span), Work::Read)
@@ -695,7 +710,8 @@ impl Node {
                 assert!(self.buffers[buf.0 as usize].owned, "oracle buffers: sent after its end");
                 Content::Sectors(self.buffer(buf).to_vec())
             }
-            Payload::Into(buf) => {
+            Payload::Into(front) => {
+                let buf = self.read_buffer(front);
                 let Message::Read { id, .. } = message else { panic!("oracle driver: no read") };
                 self.use_buffer(buf);
                 self.expected.insert(*id, buf);

@@ -40,7 +40,7 @@ use crate::io::Io;
 use crate::io::client::Conn;
 use crate::io::ring::{Completion, Owner, Token};
 use crate::limits::{NBD_CLIENTS_MAX, NBD_HANDSHAKE_S, NBD_RETRY_MS, NBD_STOP_S};
-use crate::replica::event::{FrontId, FrontResult};
+use crate::replica::event::{Buf, FrontId, FrontResult};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -250,6 +250,12 @@ impl Front for Nbd {
         }
         self.settle(io, place);
         self.resume(io, out);
+    }
+
+    fn move_read(&mut self, io: &mut Io, id: FrontId, to: Buf) {
+        io.pool.hold(to);
+        let old = self.table.change_buf(id, to);
+        io.pool.release(old);
     }
 
     fn complete(&mut self, io: &mut Io, id: FrontId, result: FrontResult) {

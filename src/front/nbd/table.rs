@@ -273,6 +273,14 @@ impl Table {
         request
     }
 
+    /// The data of a read that is with the core will be in `to`, of which the caller has taken a reference for us.
+    /// Returns the buffer whose reference is now the caller's to release.
+    pub fn change_buf(&mut self, id: FrontId, to: Buf) -> Buf {
+        let piece = self.piece_mut(id);
+        assert_eq!(piece.state, State::AtCore, "its data may be on its way to the client");
+        piece.buf.replace(to).expect("a read has a buffer")
+    }
+
     /// Takes the core's answer. Returns the client, and true if the piece is to be released.
     pub fn complete(&mut self, id: FrontId, error: Errno) -> (usize, bool) {
         let piece = self.piece_mut(id);

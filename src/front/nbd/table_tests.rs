@@ -13,6 +13,8 @@ enum Event {
     Cut { client: usize },
     /// The payload of a write is complete.
     Fill { which: usize },
+    /// The data of a read will be in another buffer.
+    Move { which: usize },
     /// The core answers.
     Complete { which: usize, fails: bool },
     /// A client is sent all that is due, or what was being sent is out.
@@ -31,6 +33,7 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         6 => client.clone().prop_map(|client| Event::Cut { client }),
         6 => any::<usize>().prop_map(|which| Event::Fill { which }),
+        2 => any::<usize>().prop_map(|which| Event::Move { which }),
         8 => (any::<usize>(), fails).prop_map(|(which, fails)| Event::Complete { which, fails }),
         8 => client.clone().prop_map(|client| Event::Send { client }),
         1 => client.prop_map(|client| Event::Vanish { client }),
@@ -97,13 +100,23 @@ impl World {
                 let request = self.table.filled(id);
                 self.at_core.push(request);
             }
+            Event::Move { which } if !self.at_core.is_empty() => {
+                let request = self.at_core[which % self.at_core.len()];
+                if let FrontOp::Read { .. } = request.op
+                    && !self.free.is_empty()
+                {
+                    let to = self.take();
+                    let old = self.table.change_buf(request.id, to);
+                    self.give_back(old);
+                }
+            }
             Event::Complete { which, fails } if !self.at_core.is_empty() => {
                 let request = self.at_core.swap_remove(which % self.at_core.len());
                 self.complete(request, fails);
             }
             Event::Send { client } => self.send(client),
             Event::Vanish { client } => self.vanish(client),
-            Event::Fill { .. } | Event::Complete { .. } => {}
+            Event::Fill { .. } | Event::Move { .. } | Event::Complete { .. } => {}
         }
     }
 
@@ -200,7 +213,8 @@ impl World {
                         record.reading = Some((cookie << 20, length));
                     }
                 }
-                Outgoing::Data { id, bytes, .. } => {
+                Outgoing::Data { id, buf, bytes } => {
+                    assert!(self.ours.contains(&buf.0), "the data is where it is not any more");
                     let (offset, left) = record.reading.take().expect("data follows a header");
                     assert_eq!(self.table.piece(id).offset, offset, "data in order");
                     let (offset, left) = (offset + bytes as u64, left - bytes as u64);
@@ -264,6 +278,21 @@ proptest! {
         prop_assert_eq!(world.table.free_commands.len(), COMMANDS_MAX);
         prop_assert_eq!(world.table.shared, 0);
     }
+}
+
+#[test]
+fn a_read_is_sent_and_goes_on_in_the_buffer_that_it_moved_to() {
+    let mut table = Table::new();
+    let read = table.begin(0, 0, Work::Read, 0, 2 * IO_BYTES_MAX as u32);
+    let request = table.issue(read, Some(Buf(7)));
+    assert_eq!(table.change_buf(request.id, Buf(8)), Buf(7));
+    table.complete(request.id, Errno::Ok);
+    let mut release = |_| panic!("nothing is over");
+    assert!(matches!(table.next_outgoing(0, &mut release), Outgoing::Header { .. }));
+    let data = table.next_outgoing(0, &mut release);
+    assert_eq!(data, Outgoing::Data { id: request.id, buf: Buf(8), bytes: IO_BYTES_MAX });
+    let FrontOp::Read { buf, .. } = table.reissue(request.id).op else { panic!("a read") };
+    assert_eq!(buf, Buf(8));
 }
 
 #[test]

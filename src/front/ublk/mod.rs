@@ -27,7 +27,7 @@ use crate::io::ring::{Completion, Owner, Token};
 use crate::io::thread;
 use crate::io::ublk::{Answer, UblkQueue};
 use crate::limits::{BLOCK_BYTES, FRONT_REQUESTS_MAX, IO_BYTES_MAX, UBLK_RETRY_MS, ZERO_BYTES_MAX};
-use crate::replica::event::{FrontId, FrontOp, FrontResult};
+use crate::replica::event::{Buf, FrontId, FrontOp, FrontResult};
 use crate::span::Span;
 use crate::wire::message::ZeroKind;
 use control::{Order, Report, Wanted};
@@ -294,6 +294,12 @@ impl Front for UblkFront {
                 }
             }
         }
+    }
+
+    fn move_read(&mut self, io: &mut Io, id: FrontId, to: Buf) {
+        let Some(queue) = &mut self.queue else { return };
+        io.pool.hold(to);
+        queue.change_buffer(io, id.0 as u16, to);
     }
 
     fn complete(&mut self, io: &mut Io, id: FrontId, result: FrontResult) {

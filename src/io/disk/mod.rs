@@ -110,8 +110,8 @@ impl Disk {
         io.ring.remove_file(self.fixed)
     }
 
-    /// Starts a request. Its buffer is held until it has ended. The result always comes from
-    /// [`Disk::on_completion`].
+    /// Starts a request. Its buffer is held, and one to read into is filled, until it has ended. The result always
+    /// comes from [`Disk::on_completion`].
     ///
     /// # Panics
     /// With more than [`DISK_OPERATIONS_MAX`] requests in flight, or more bytes than the buffer has: bugs
@@ -121,6 +121,9 @@ impl Disk {
             Work::Read { len, buf, .. } | Work::Write { len, buf, .. } => {
                 assert!(len as usize <= io.pool.buffer_bytes(), "{len} bytes of one buffer");
                 io.pool.hold(buf);
+                if let Work::Read { .. } = request.what {
+                    io.pool.begin_fill(buf);
+                }
             }
             Work::MetaRead { block, .. } | Work::MetaWrite { block, .. } => self.meta.hold(block),
             Work::Zero { .. } | Work::Flush => {}
@@ -177,6 +180,7 @@ impl Disk {
         let mut zero = false;
         match operation.work {
             Work::Read { len, buf, detect_zero, .. } => {
+                io.pool.end_fill(buf);
                 zero = detect_zero && result.is_ok() && is_zero(io.pool.bytes(buf, len as usize));
                 io.pool.release(buf);
             }

@@ -302,6 +302,34 @@ fn unusable_paths_are_explained() {
 }
 
 #[test]
+fn a_buffer_is_filled_until_its_read_has_ended_however_it_ends() {
+    for faults in ["read-delay-ms=20", "short-read=1", "eagain=1", "eio=1"] {
+        let mut rig = Rig::new(1 << 20, faults);
+        let [read, written] = [(); 2].map(|()| rig.io.pool.take().expect("free"));
+        rig.io.pool.bytes_mut(written, 8192).fill(1);
+        let all = [
+            Work::Read { offset: 0, len: 8192, buf: read, detect_zero: true },
+            Work::Write { offset: 65536, len: 8192, buf: written, fua: false },
+        ];
+        for what in all {
+            rig.disk.start(&mut rig.io, DiskRequest { user: 0, what });
+        }
+        while rig.disk.in_flight() > 0 {
+            let reads = |op: &Operation| matches!(op.work, Work::Read { .. });
+            let under_way = rig.disk.operations.iter().flatten().any(reads);
+            assert_eq!(rig.io.pool.is_filled(read), under_way, "{faults}");
+            assert!(!rig.io.pool.is_filled(written), "the disk only takes from it");
+            rig.io.ring.wait(Some(Duration::from_secs(10))).expect("usable");
+            if let Some(completion) = rig.io.ring.next() {
+                rig.disk.on_completion(&mut rig.io, completion);
+            }
+        }
+        assert!(!rig.io.pool.is_filled(read), "{faults}");
+        assert_eq!(rig.io.pool.references(read), 1);
+    }
+}
+
+#[test]
 fn zero_detection_sees_a_single_bit_anywhere() {
     let mut bytes = vec![0; 4096 + 7];
     assert!(is_zero(&bytes) && is_zero(&[]));
