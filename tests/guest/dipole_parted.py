@@ -138,6 +138,7 @@ def test_a_long_cut_leaves_one_writer_which_has_fenced_the_other(lab):
     one, two = lab.guests
     seconds = cut_seconds(lab)
     devices = begin(lab, FENCE, HANDLER)
+    before = generation(one)
     stop = threading.Event()
     operator = threading.Thread(target=obey, args=(lab, stop), daemon=True)
     operator.start()
@@ -148,6 +149,7 @@ def test_a_long_cut_leaves_one_writer_which_has_fenced_the_other(lab):
     began = time.monotonic()
     until('one is fenced', lambda: two.qemu.poll() is not None, 60)
     print(f'    the other was switched off {time.monotonic() - began:.1f} s after the cut')
+    until('its agent has seen that, and it goes on', lambda: generation(one) != before, 60)
     # It boots while the cable is still cut, and must not go on.
     switch_on(lab, two)
     two.link(False)
