@@ -108,6 +108,14 @@ def can_fence(guest):
              'for n in n1 n2; do echo "fence_lab $n" > /etc/rblk/fence/$n; done')
 
 
+def begin_with_agents(lab):
+    """Both run, and each can have the other switched off."""
+    for guest in lab.guests:
+        can_fence(guest)
+        power(lab, guest, 'on')
+    return begin(lab, FENCE, HANDLER)
+
+
 def obey(lab, stop):
     """Switches machines off as the agents want."""
     while not stop.wait(0.05):
@@ -120,10 +128,7 @@ def obey(lab, stop):
 
 def test_a_fence_that_confirms_at_once_shortens_the_wait(lab):
     one, two = lab.guests
-    for guest in lab.guests:
-        can_fence(guest)
-        power(lab, guest, 'on')
-    devices = begin(lab, FENCE, HANDLER)
+    devices = begin_with_agents(lab)
     job = probe(one, 40, devices[0])
     time.sleep(4)
     switch_off(lab, two)
@@ -137,7 +142,7 @@ def test_a_fence_that_confirms_at_once_shortens_the_wait(lab):
 def test_a_long_cut_leaves_one_writer_which_has_fenced_the_other(lab):
     one, two = lab.guests
     seconds = cut_seconds(lab)
-    devices = begin(lab, FENCE, HANDLER)
+    devices = begin_with_agents(lab)
     before = generation(one)
     stop = threading.Event()
     operator = threading.Thread(target=obey, args=(lab, stop), daemon=True)
