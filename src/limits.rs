@@ -67,10 +67,10 @@ pub const BITMAP_PAGES_AHEAD_MAX: u32 = 8;
 /// whose flush is under way.
 pub const RESYNC_UNSTABLE_SPANS_MAX: usize = 1024;
 
-/// Buffers of a volume, each of [`IO_BYTES_MAX`]: client requests and the peer's requests together. 36 MiB
-/// locked, which keeps the daemon under 96 MiB.
+/// Buffers of a volume, each of [`IO_BYTES_MAX`]: client requests and the peer's requests together; and once more those
+/// of clients, since a disk that hangs keeps the first. 54 MiB locked, which keeps the daemon under 96 MiB.
 pub const BUFFERS_MAX: usize =
-    FRONT_REQUESTS_MAX + PEER_DATA_CREDITS + PEER_READ_CREDITS + RESYNC_JOBS_MAX;
+    2 * FRONT_REQUESTS_MAX + PEER_DATA_CREDITS + PEER_READ_CREDITS + RESYNC_JOBS_MAX;
 
 /// Submissions that the ring takes between two system calls: every request once. Completions have room for
 /// four times as many; more wait in the kernel.

@@ -7,7 +7,7 @@ use super::run::Daemon;
 use crate::io::disk::{DiskRequest, Work};
 use crate::io::peer::Body;
 use crate::limits::{BUFFERS_MAX, FRONT_REQUESTS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
-use crate::limits::{PEER_READ_CREDITS, RESYNC_JOBS_MAX};
+use crate::limits::{PEER_DATA_CREDITS, PEER_READ_CREDITS, RESYNC_JOBS_MAX};
 use crate::replica::event::{Action, Buf, ConnId, DiskOp, FrontId};
 use crate::replica::event::{MetaBlock, Notice, OpId, Payload};
 use crate::wire::message::Message;
@@ -24,9 +24,11 @@ pub(super) struct ReadBuffers {
     waiting: VecDeque<Action>,
 }
 
-// A lone Primary whose disk hangs has a second buffer for every read of its clients, beside those of peer and resync.
+// A Primary whose disk hangs has a second buffer for every read of its clients, beside all that the disk keeps: theirs,
+// and those of peer and resync.
 const _: () = {
-    assert!(BUFFERS_MAX >= 2 * FRONT_REQUESTS_MAX + PEER_READ_CREDITS + RESYNC_JOBS_MAX);
+    let of_peer = PEER_DATA_CREDITS + PEER_READ_CREDITS;
+    assert!(BUFFERS_MAX >= 2 * FRONT_REQUESTS_MAX + of_peer + RESYNC_JOBS_MAX);
 };
 
 impl Daemon {
@@ -149,10 +151,18 @@ impl Daemon {
         true
     }
 
-    /// Reads that had to wait for a buffer. Rare: the limits leave one for each, but a disk that hangs keeps its own,
-    /// and beside another Primary those of that one's writes too. All else goes on meanwhile, and gives buffers back.
-    /// If none comes back in time the core takes the peer's answer for overdue, and the connection starts afresh.
+    /// Reads that had to wait for a buffer. Rare: the limits leave one for each, but frames that wait to be sent may keep
+    /// some for a while. All else goes on meanwhile, and gives buffers back. What was for a connection that is gone is
+    /// dropped, so no more wait than the core can ask for at once.
     pub(super) fn retry_reads(&mut self) {
+        if self.reads.waiting.is_empty() {
+            return;
+        }
+        let peers = &self.peers;
+        self.reads.waiting.retain(|action| match action {
+            Action::Send { conn, .. } => peers.is_current(*conn),
+            _ => true,
+        });
         while self.io.pool.free() > 0
             && let Some(action) = self.reads.waiting.pop_front()
         {

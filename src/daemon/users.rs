@@ -23,6 +23,9 @@ impl Daemon {
     /// Who has the device open, also one that waits since the last daemon, by a look that began at `since` or later.
     /// `None` until that is found out. Surely somebody if there is somebody.
     pub(super) fn users(&mut self, since: Tick) -> Option<Vec<String>> {
+        if self.device_is_in_the_way() {
+            return Some(Vec::new()); // it is being taken away, since nobody has it open
+        }
         let id = match &self.front {
             Some(front) => match front.openers() {
                 Openers::Known(users) => return Some(users),

@@ -106,8 +106,8 @@ impl Replica {
         let since = self.separation.since.unwrap_or_else(|| self.stalls_since());
         self.separation.since = Some(since);
         let left = self.ride_through_left(since);
-        if self.sb.peer_outdated && left == 0 {
-            return true;
+        if self.sb.peer_outdated {
+            return left == 0;
         }
         match self.settings.on_peer_lost {
             OnPeerLost::Continue => left == 0 && !self.peer_may_read(),
@@ -148,13 +148,19 @@ impl Replica {
             && !self.sb.peer_outdated
     }
 
-    /// Another Primary, lost as a resync target of this node's: it cannot go on, so this node may; but once it has, the
-    /// other's clients are told so by errors. A cut that the link may ride through is no reason for that.
+    /// Another Primary, lost as a resync target of this node's, or that may have been: it cannot go on, so this node may.
+    /// But not for a cut that the link rides through: that leaves no new generation.
     fn has_lost_target_primary(&self) -> bool {
         self.settings.policies.dual_primary
             && self.role == Role::Primary
             && self.link.has_lost_primary()
             && self.sb.peer_outdated
+            && self.sb.sole_source
+    }
+
+    /// A client waits for the link to come back.
+    pub(super) fn rides_through(&self) -> bool {
+        self.separation.since.is_some()
     }
 
     /// Another Primary may not have noticed yet that it lost this node: what is completed here without it, it might
@@ -307,6 +313,7 @@ impl Replica {
             _ if self.ride_through_left(since) > 0 => Some(Suspended::RideThrough),
             (OnPeerLost::Continue, _) if self.peer_may_read() => Some(Suspended::RideThrough),
             (OnPeerLost::Continue, _) | (_, Fence::Confirmed) => None,
+            _ if self.sb.peer_outdated => None, // it may: in a moment it will have heard so
             _ => Some(Suspended::NotAllowed),
         }
     }

@@ -12,7 +12,9 @@ impl Replica {
         self.next_tick = None;
         if self.peer_is_overdue() {
             let limit = self.settings.peer_timeout_ms * 1000;
-            if self.link.heard_since(self.now) < limit {
+            // A client that waits for this node's own disk, or for its part of the greeting, says nothing of the peer.
+            let asked = self.link.is_up() || self.link.has_said();
+            if asked && self.link.heard_since(self.now) < limit {
                 self.rest.peer_was_late(self.now, self.link.is_up());
             }
             self.notify(Notice::PeerTimeout);
@@ -70,6 +72,7 @@ impl Replica {
             || late(self.ops.oldest(asked))
             || (self.link.is_greeting()
                 && self.disk == DiskState::UpToDate
+                && !(self.is_alone() && self.rests_until().is_some())
                 && late(waiting_client()))
     }
 

@@ -760,6 +760,9 @@ impl Replica {
         if was_in_sync && self.disk == DiskState::UpToDate {
             self.counters.apart_bytes = 0;
         }
+        if was_up {
+            self.rest.link_is_down(self.now);
+        }
         self.resync_stops();
         if self.link.peer_is_primary() {
             self.link.lost_primary = Some(self.now);

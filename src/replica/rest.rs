@@ -12,6 +12,7 @@
 //! there the other one's clients wait for the greeting.
 
 use super::Replica;
+use super::authority::OnPeerLost;
 use crate::limits::{REST_AFTER_LATE_MS, REST_AFTER_LATE_MS_MAX};
 use crate::replica::event::Tick;
 use crate::wire::message::Role;
@@ -43,6 +44,13 @@ impl Rest {
         self.until = now.plus_ms(rest_ms);
     }
 
+    /// The connection is gone. One that has lasted is a new beginning.
+    pub(super) fn link_is_down(&mut self, now: Tick) {
+        if now.since(self.up_since) / 1000 >= REST_AFTER_LATE_MS_MAX {
+            self.late = 0;
+        }
+    }
+
     /// An operator wants the two connected now.
     pub(super) fn ends(&mut self) {
         *self = Rest { up_since: self.up_since, ..Rest::default() };
@@ -52,8 +60,11 @@ impl Rest {
 impl Replica {
     /// Until when this node puts off its part of the greeting; `None` if it does not.
     pub(super) fn rests_until(&self) -> Option<Tick> {
+        // One that is not alone yet, and will be when its ride-through is over: the peer comes back in time, and is late
+        // once more, for ever.
+        let will_be = self.settings.on_peer_lost == OnPeerLost::Continue && self.rides_through();
         let can_wait = self.role == Role::Primary
-            && self.is_alone()
+            && (self.is_alone() || will_be)
             && !self.settings.policies.dual_primary
             && !self.link.has_said();
         (can_wait && self.now < self.rest.until).then_some(self.rest.until)
@@ -84,6 +95,10 @@ mod tests {
         assert_eq!(rests, [0, 10, 20, 40, 80, 160, 300, 300, 300]);
         let (_, ms) = late_after(&mut rest, at, REST_AFTER_LATE_MS_MAX);
         assert_eq!(ms, 0, "a connection that lasted is a new beginning");
+        late_after(&mut rest, at, 5_000);
+        rest.link_is_up(at);
+        rest.link_is_down(at.plus_ms(REST_AFTER_LATE_MS_MAX));
+        assert_eq!(late_after(&mut rest, at, 5_000).1, 0, "also if it did not end by that");
         for _ in 0..100 {
             rest.peer_was_late(at, false);
         }

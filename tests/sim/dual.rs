@@ -5,6 +5,7 @@ use crate::node::Fact;
 use crate::operator::OF_A_STORY;
 use crate::plan::Plan;
 use crate::story::Story;
+use rblk::limits::RIDE_THROUGH_MARGIN_MS;
 use rblk::replica::event::{Command, CommandError, FrontResult};
 use rblk::replica::snapshot::{StandAlone, Suspended};
 use rblk::wire::message::{DiskState, Refusal, Role};
@@ -143,7 +144,7 @@ fn reads_wait_too_until_it_is_known_who_goes_on() {
     story.begin_read(0, block, 4);
     story.begin_read(1, block, 4);
     story.until("the preferred goes on", |story| !story.world.client.waits_for(0));
-    assert!(story.world.now - cut >= RIDE_THROUGH_MS * 1_000);
+    assert!(story.world.now - cut >= (RIDE_THROUGH_MS - RIDE_THROUGH_MARGIN_MS) * 1_000);
     story.writes_alone(0, block);
     assert!(story.world.client.waits_for(1));
     story.rejoins();
