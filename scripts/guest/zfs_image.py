@@ -3,8 +3,8 @@
     python3 scripts/guest/zfs_image.py         builds unless it is there already, and prints the directory
 
 The kernel is Debian 13's own, not the newest of its backports: that one is often newer than the newest that the
-packaged ZFS can be built for. Building takes minutes (zfs_image.sh), so that only tests that say LAB = {'zfs': True} do it.
-Where the image lies, and when it goes, build.py tells.
+packaged ZFS can be built for. Building takes minutes (zfs_image.sh), so that only tests that say LAB = {'zfs': True}
+do it. Where the image lies, and when it goes, build.py tells.
 """
 import fcntl
 import hashlib

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts ZFS into a copy of a guest's root file system: zfs_image.sh BASE SCRATCH, by zfs_image.py, in a mount namespace of its own, so
-# that nothing stays mounted however this ends.
+# Puts ZFS into a copy of a guest's root file system: zfs_image.sh BASE SCRATCH, by zfs_image.py, in a mount namespace
+# of its own, so that nothing stays mounted however this ends.
 #
 # BASE has root.img and the kernel's version. SCRATCH gets a root.img of its own. The compiler and the kernel's headers
 # are in a layer above it that is thrown away: of it only the modules are kept.

@@ -3,7 +3,7 @@ import json
 import random
 import time
 
-from units import journal, keep, until
+from units import journal, until
 from volume import CONFIG, compare_detached, wait_for
 
 LAB = {'guests': 2, 'disks_mb': (320,), 'systemd': True, 'zfs': True}
@@ -35,13 +35,12 @@ def configure(guest):
     guest.sh(f"set -e; cat > /etc/rblk/vol.toml << 'END'\n{CONFIG}END\n"
              f'mkdir -p {PLACE}; zgenhostid -f 0000000{guest.number}; rblk create vol --in-sync; '
              'systemctl enable rblk.target rblk@vol')
-    keep_all(guest)
-
-
-def keep_all(guest):
-    """The administrator's files are there again after a boot. Two hosts have two names for ZFS."""
     keep(guest)
-    guest.sh('cd /; cp -a --parents etc/hostid /host/.lab/root/')
+
+
+def keep(guest):
+    """The administrator's files are there again after a boot; ZFS tells hosts apart by the last one."""
+    guest.sh('cd /; cp -a --parents etc/rblk etc/systemd/system etc/hostid /host/.lab/root/')
 
 
 def imported(guest, seconds=180):
@@ -69,7 +68,7 @@ def test_a_pool_is_made_on_the_primary(lab):
            f'systemctl enable --now rblk-zfs@vol; echo kept > {PLACE}/file; sync {PLACE}/file')
     two.sh('systemctl enable rblk-zfs@vol')
     for guest in lab.guests:
-        keep_all(guest)
+        keep(guest)
     print('    ' + one.sh('zfs version; uname -r').strip().replace('\n', ', '))
     assert 'no pools' in two.sh('zpool list', check=False)
 
@@ -77,7 +76,7 @@ def test_a_pool_is_made_on_the_primary(lab):
 def test_demote_refuses_while_the_pool_is_imported(lab):
     one, _ = lab.guests
     answer = one.result(one.bg('rblk demote vol'))
-    print('    ' + answer.output.strip().splitlines()[0])
+    print('    ' + ' / '.join(line.strip() for line in answer.output.splitlines()))
     assert answer.status == 1 and 'a ZFS pool' in answer.output, answer.output
     imported(one)
 
@@ -92,7 +91,8 @@ def test_a_restart_of_the_daemon_is_a_wait_for_the_pool(lab):
     one.sh('systemctl stop writer')
     wait_for(one, 'synced', 120)
     is_sound(one)
-    said = one.sh('zpool get -H ashift vol; zpool trim -w vol && zpool status -t vol | grep trim', check=False)
+    said = one.sh('zdb -l /dev/vdb | grep -m 1 ashift; zpool trim -w vol && zpool status -t vol | grep trim',
+                  check=False)
     print('    ' + ', '.join(' '.join(line.split()) for line in said.strip().splitlines()))
 
 
@@ -122,7 +122,7 @@ def test_a_shutdown_exports_and_a_boot_imports(lab):
     # From here on the tests say where it is.
     one.sh('systemctl disable rblk-primary@vol; '
            'rm /host/.lab/root/etc/systemd/system/rblk.target.wants/rblk-primary@vol.service')
-    keep_all(one)
+    keep(one)
 
 
 def test_failovers_by_power_cut_lose_nothing(lab):
@@ -131,7 +131,7 @@ def test_failovers_by_power_cut_lose_nothing(lab):
         wait_for(active, 'synced', 300)
         writes(active, f'lines.{number}')
         load = active.bg(FIO, timeout=900)
-        time.sleep(random.uniform(4, 12))
+        time.sleep(random.uniform(6, 14))
         assert not active.done(load), active.join(load)
         active.kill()
         cut = time.monotonic()
