@@ -20,6 +20,7 @@ import signal
 import subprocess
 
 import build
+import zfs_image
 from guest import Guest
 
 # disks_mb: one disk each. cpus, memory_mb: of each guest. systemd: as process 1. append: kernel arguments.
@@ -33,11 +34,11 @@ LIBC = ctypes.CDLL(None)
 class Lab:
     """A network with guests on it. A context manager: they run inside the `with`."""
 
-    def __init__(self, guests=2, disks_mb=(1024,), cpus=1, memory_mb=1024, systemd=False,
+    def __init__(self, guests=2, disks_mb=(1024,), cpus=1, memory_mb=1024, systemd=False, zfs=False,
                  append=''):
         if os.geteuid() != 0:
             raise SystemExit('The guest lab needs root: network namespace, bridge, taps.')
-        self.image = build.image()
+        self.image = zfs_image.image() if zfs else build.image()
         self.options = Options(tuple(disks_mb), cpus, memory_mb, systemd, append)
         self.namespace = f'{NAMESPACE}{os.getpid()}'
         self.directory = os.path.join(build.directory(), 'runs', str(os.getpid()))
