@@ -151,9 +151,9 @@ impl Daemon {
         true
     }
 
-    /// Reads that had to wait for a buffer. Rare: the limits leave one for each, but frames that wait to be sent may keep
-    /// some for a while. All else goes on meanwhile, and gives buffers back. What was for a connection that is gone is
-    /// dropped, so no more wait than the core can ask for at once.
+    /// Reads that had to wait for a buffer. Rare: the limits leave one for each, but frames that wait to be sent may
+    /// keep some for a while. All else goes on meanwhile, and gives buffers back. What was for a connection that is
+    /// gone is dropped, so no more wait than the core can ask for at once.
     pub(super) fn retry_reads(&mut self) {
         if self.reads.waiting.is_empty() {
             return;

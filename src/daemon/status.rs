@@ -317,29 +317,38 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
             peer.name
         ));
     }
-    match s.greeting_waits {
-        Some(GreetingWaits::OurDisk) => why.push(format!(
-            "this node's disk has not ended what it was given before the connection to {} was lost: until it has, the \
-             nodes do not connect; if that lasts, the disk hangs: see the kernel's log",
-            peer.name
-        )),
-        Some(GreetingWaits::Rest { until }) => why.push(format!(
-            "{}'s disk was too slow several times in a row, and each time this node's clients waited: it is left alone \
-             for {} s more; `rblk connect {name}` connects at once",
-            peer.name,
-            until.since(around.now).div_ceil(1_000_000)
-        )),
-        Some(GreetingWaits::Peer) => why.push(format!(
-            "{} was reached and has not said what its data is; if that lasts, its disk hangs or is very slow, or this \
-             node's was: there, `rblk explain {name}` says more",
-            peer.name
-        )),
-        None => why.extend(around.dial_error.clone()),
-    }
+    why.extend(match s.greeting_waits {
+        Some(waits) => Some(greeting(waits, around)),
+        None => around.dial_error.clone(),
+    });
     if why.is_empty() {
         why.push(format!("{} at {} has not been reached yet", peer.name, peer.address));
     }
     why
+}
+
+/// What a connection waits for that is there and not up.
+fn greeting(waits: GreetingWaits, around: &Surroundings<'_>) -> String {
+    let name = around.options.config.name.as_str();
+    let peer = around.options.config.peer_of(around.options.node);
+    match waits {
+        GreetingWaits::OurDisk => format!(
+            "this node's disk has not ended what it was given before the connection to {} was lost: until it has, the \
+             nodes do not connect; if that lasts, the disk hangs: see the kernel's log",
+            peer.name
+        ),
+        GreetingWaits::Rest { until } => format!(
+            "{}'s disk was too slow several times in a row, and each time this node's clients waited: it is left alone \
+             for {} s more; `rblk connect {name}` connects at once",
+            peer.name,
+            until.since(around.now).div_ceil(1_000_000)
+        ),
+        GreetingWaits::Peer => format!(
+            "{} was reached and has not said what its data is; if that lasts, its disk hangs or is very slow, or this \
+             node's was: there, `rblk explain {name}` says more",
+            peer.name
+        ),
+    }
 }
 
 fn salvage_is(around: &Surroundings<'_>, state: &str) -> bool {

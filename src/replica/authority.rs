@@ -148,8 +148,8 @@ impl Replica {
             && !self.sb.peer_outdated
     }
 
-    /// Another Primary, lost as a resync target of this node's, or that may have been: it cannot go on, so this node may.
-    /// But not for a cut that the link rides through: that leaves no new generation.
+    /// Another Primary, lost as a resync target of this node's, or that may have been: it cannot go on, so this node
+    /// may. But not for a cut that the link rides through: that leaves no new generation.
     fn has_lost_target_primary(&self) -> bool {
         self.settings.policies.dual_primary
             && self.role == Role::Primary

@@ -60,8 +60,8 @@ impl Rest {
 impl Replica {
     /// Until when this node puts off its part of the greeting; `None` if it does not.
     pub(super) fn rests_until(&self) -> Option<Tick> {
-        // One that is not alone yet, and will be when its ride-through is over: the peer comes back in time, and is late
-        // once more, for ever.
+        // One that is not alone yet, and will be when its ride-through is over: the peer comes back in time, and is
+        // late once more, for ever.
         let will_be = self.settings.on_peer_lost == OnPeerLost::Continue && self.rides_through();
         let can_wait = self.role == Role::Primary
             && (self.is_alone() || will_be)
