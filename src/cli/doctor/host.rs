@@ -1,6 +1,7 @@
 //! The host: its kernel, and what it lets the daemon do.
 
 use super::Findings;
+use super::kernels::has_flaw;
 use crate::front::ublk;
 use crate::io::clock;
 use crate::io::ring::Ring;
@@ -24,6 +25,7 @@ fn kernel(findings: &mut Findings) {
     let system = rustix::system::uname();
     let release = system.release().to_string_lossy().into_owned();
     match version(&release) {
+        Some(_) if has_flaw(findings, &release) => {}
         Some(version) if version >= KERNEL_MIN => findings.ok("kernel", release),
         Some(_) => {
             let (major, minor) = KERNEL_MIN;

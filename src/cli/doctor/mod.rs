@@ -3,6 +3,7 @@
 //! A check is a subject, what was found, and, unless all is well, what to do about it. `rblk drill` uses the same.
 
 mod host;
+mod kernels;
 mod network;
 mod resource;
 
