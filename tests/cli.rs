@@ -456,7 +456,8 @@ fn udev_learns_only_of_devices_that_have_a_daemon() {
     let name = |number| stdout(&place.rblk(&["udev", number])).trim().to_owned();
     assert_eq!([name("3"), name("4"), name("33")], ["RBLK_NAME=swarm", "", ""]);
     drop(server);
-    assert_eq!(name("3"), "");
+    // A child that another test is starting holds the lock of this process until it runs its program.
+    assert!((0..100).any(|_| name("3").is_empty()), "nobody serves it");
 }
 
 #[test]
