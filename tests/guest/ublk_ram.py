@@ -74,15 +74,16 @@ def test_openers_are_named_and_do_not_hinder_a_stop(lab):
     (guest,) = lab.guests
     guest.sh('mkfs.ext4 -q -F /dev/ublkb0; mount /dev/ublkb0 /mnt/ram; modprobe loop; '
              'losetup -f /dev/ublkb0')
-    guest.sh('mknod /tmp/other-name b $(tr : " " < /sys/block/ublkb0/dev); '
-             'setsid sleep 1000 < /tmp/other-name > /dev/null 2>&1 & echo $! > /tmp/opener')
+    # By a node of another place, as in a container.
+    guest.sh('mkdir -p /tmp/root/dev; mknod /tmp/root/dev/ublkb0 b $(tr : " " < /sys/block/ublkb0/dev); '
+             'setsid sleep 1000 < /tmp/root/dev/ublkb0 > /dev/null 2>&1 & echo $! > /tmp/opener')
     wait_until(guest, 'grep -qx sleep /proc/$(cat /tmp/opener)/comm')
     said = server(lab).stop()
     assert 'open: mounted at /mnt/ram' in said, said
     assert 'open: held by loop0' in said, said
     assert re.search(r'open: process \d+ \(sleep\)', said), said
     guest.sh('test ! -e /dev/ublkb0 && test ! -e /run/ublksrvd')
-    guest.sh('kill $(cat /tmp/opener); umount /mnt/ram; losetup -d /dev/loop0; rm /tmp/other-name')
+    guest.sh('kill $(cat /tmp/opener); umount /mnt/ram; losetup -d /dev/loop0; rm -r /tmp/root')
     wait_until(guest, 'test ! -e /dev/ublkc0')
 
 

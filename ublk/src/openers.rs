@@ -1,7 +1,8 @@
 //! Who has a device open, in words for a message to the operator.
 //!
 //! Best effort: the kernel tells nobody. Looked at are the descriptors of all processes, all mount
-//! tables (also of containers), devices stacked on top, and swap. Partitions count as the device.
+//! tables (also of containers), devices stacked on top, and swap. Partitions count as the device. A node of the device
+//! that is neither in `/dev` nor called `ublkb...` is not seen: its file system would have to be asked.
 //!
 //! To look may take long: a mount table is written by the file systems, some of which read from their disk for it, and
 //! that may be this very device. Whoever serves a device lets another process look, and does not wait for its end:
