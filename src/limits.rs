@@ -173,8 +173,9 @@ pub const LISTEN_BACKLOG: i32 = 16;
 /// Pause after a failure to accept, in milliseconds: a lack of descriptors does not pass at once.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// Pause between two attempts to connect, in milliseconds: short, since a lost mirror is a risk.
-pub const RECONNECT_MS: u64 = 500;
+/// Pause between two attempts to connect, in milliseconds: short, since a lost mirror is a risk, and clients of two
+/// Primaries wait for the other's restart.
+pub const RECONNECT_MS: u64 = 200;
 /// Pause after a refusal (another volume, split brain), in milliseconds: it will not heal by itself, so do
 /// not fill the log.
 pub const REFUSED_RECONNECT_MS: u64 = 10_000;
@@ -184,9 +185,9 @@ pub const REST_AFTER_LATE_MS: u64 = 10_000;
 pub const REST_AFTER_LATE_MS_MAX: u64 = 300_000;
 /// Whoever refused to fence the peer is asked again after this long, in milliseconds: the obstacle may be gone.
 pub const FENCE_AGAIN_MS: u64 = 30_000;
-/// The end of a ride-through is decided so much earlier, in milliseconds, or a sixteenth of it if that is less: the
-/// record of who goes on takes a moment, and clients are to be answered in time.
-pub const RIDE_THROUGH_MARGIN_MS: u64 = 250;
+/// The end of a ride-through is decided so much earlier, in milliseconds, or a fifteenth of it if that is less: clients
+/// are to be answered in time, and what a file system's client waits for is a row of requests: its journal, its flush.
+pub const RIDE_THROUGH_MARGIN_MS: u64 = 1_000;
 /// Longest time to ride through a lost link, in seconds. Clients of a held volume wait that long.
 pub const RIDE_THROUGH_S_MAX: u64 = 3_600;
 /// Two Primaries that lose each other wait this long for the link before one goes on, in seconds: longer than a switch

@@ -123,7 +123,7 @@ impl Replica {
 
     fn ride_through_ms(&self) -> u64 {
         let whole = self.settings.ride_through_ms;
-        whole - RIDE_THROUGH_MARGIN_MS.min(whole / 16)
+        whole - RIDE_THROUGH_MARGIN_MS.min(whole / 15)
     }
 
     /// When the time for the link to come back is over, if somebody waits for that.
