@@ -111,7 +111,7 @@ fn a_peer_whose_disk_is_slow_stalls_the_primary_ever_less_often() {
         });
         story.world.nodes[1].media.slower = PEER_TIMEOUT_MS * 1_500;
         let stalls = story.stalls_within(600_000);
-        assert!((1..=8).contains(&stalls.len()), "{stalls:?}");
+        assert!((1..=8).contains(&stalls.len()), "stalls of {stalls:?} ms");
         let longest = stalls.iter().max().expect("one");
         assert!(*longest < ride_through_ms + 3 * PEER_TIMEOUT_MS, "{stalls:?}");
         assert!(matches!(story.state(0).greeting_waits, Some(GreetingWaits::Rest { .. })));
