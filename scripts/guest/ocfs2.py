@@ -1,5 +1,6 @@
 """OCFS2 on two Primaries, for tests: its cluster, and clients of a file system that both have mounted."""
 from volume import until
+from writer import synced
 
 PLACE = '/srv/swarm'
 NODE = 'node:\n\tip_port = 7777\n\tip_address = 10.77.0.{0}\n\tnumber = {0}\n\tname = n{0}\n\tcluster = ocfs2\n\n'
@@ -34,15 +35,6 @@ def writes(guest, seconds, name):
     job = guest.bg(f'python3 /host/writer.py {name} {seconds}', timeout=seconds + 300)
     until('it writes', lambda: synced(guest, name) > 10, 240)
     return job
-
-
-def synced(guest, name):
-    """So many lines were synced, as the writer said."""
-    try:
-        with open(guest.shared(name)) as file:
-            return int(file.read() or 0)
-    except FileNotFoundError:
-        return 0
 
 
 def both_work(lab, seconds):

@@ -4,10 +4,11 @@ import random
 import time
 
 import swarm
-from ocfs2 import CLUSTER, MKFS, PLACE, both_work, is_sound, mount_number, synced, writes
+from ocfs2 import CLUSTER, MKFS, PLACE, both_work, is_sound, mount_number, writes
 from probe import probe, probed
 from units import keep, until
 from volume import compare_detached
+from writer import synced
 
 LAB = {'guests': 2, 'disks_mb': (400,), 'systemd': True}
 FRESH = True

@@ -5,6 +5,7 @@ import time
 
 from units import journal, until
 from volume import CONFIG, compare_detached, wait_for
+from writer import synced
 
 LAB = {'guests': 2, 'disks_mb': (320,), 'systemd': True, 'zfs': True}
 FRESH = True
@@ -212,15 +213,6 @@ def until_synced(guest, name, count, seconds=180):
     while synced(guest, name) < count:
         assert time.monotonic() < end, f'{guest.name} does not write:\n{journal(guest)}'
         time.sleep(0.2)
-
-
-def synced(guest, name):
-    """So many lines were synced, as the writer said."""
-    try:
-        with open(guest.shared(name)) as file:
-            return int(file.read() or 0)
-    except FileNotFoundError:
-        return 0
 
 
 def has_what_was_synced(guest, writer, name):

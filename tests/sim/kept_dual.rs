@@ -138,10 +138,7 @@ fn a_source_that_crashed_gives_the_other_primary_time_to_notice() {
     let block = story.block_in(0);
     story.until("the first blocks are copied", |story| story.copied(0) > 64);
     assert_eq!(story.state(1).disk, DiskState::Inconsistent, "the resync runs still");
-    // From now on nobody hears anything, and nobody is told.
-    story.world.net.parted_until = u64::MAX;
-    story.world.silence(0);
-    story.world.silence(1);
+    story.part_unheard();
     story.kill(0, true);
     story.start(0);
     assert_eq!(story.read(1, block, 1), FrontResult::Done, "it has not noticed yet");

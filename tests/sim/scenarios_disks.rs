@@ -167,10 +167,7 @@ fn primary_target() -> (Story, u64) {
     assert_eq!(story.state(0).disk, DiskState::Inconsistent);
     let block = story.block_in(0);
     assert_eq!(story.read(0, block, 1), FrontResult::Done);
-    // From now on nobody hears anything, and nobody is told.
-    story.world.net.parted_until = u64::MAX;
-    story.world.silence(0);
-    story.world.silence(1);
+    story.part_unheard();
     (story, block)
 }
 

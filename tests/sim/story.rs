@@ -119,6 +119,13 @@ impl Story {
         self.until("the node has left", |story| !story.world.nodes[node].is_running());
     }
 
+    /// From now on nobody hears anything, and nobody is told.
+    pub(crate) fn part_unheard(&mut self) {
+        self.world.net.parted_until = u64::MAX;
+        self.world.silence(0);
+        self.world.silence(1);
+    }
+
     pub(crate) fn kill(&mut self, node: usize, power: bool) {
         self.world.kill_node(node, power);
     }

@@ -134,9 +134,7 @@ impl Entry {
             sent: rate(|at| at.sent),
         })
     }
-}
 
-impl Entry {
     /// How long half of the requests, and 99 of 100, took at each hop that any have passed in the last seconds.
     pub(super) fn times(&self) -> Vec<Passed<'_>> {
         let (Some(first), Some(last)) = (self.looks.front(), self.looks.back()) else {
@@ -148,11 +146,13 @@ impl Entry {
             let before = before.iter().copied().chain(std::iter::repeat(0));
             let counts = now.buckets.iter().zip(before).map(|(now, then)| now.saturating_sub(then));
             let counts: Vec<u64> = counts.collect();
-            Some((percentile(&counts, 0.5)?, percentile(&counts, 0.99)?))
+            percentile(&counts, 0.5).zip(percentile(&counts, 0.99))
         };
-        let passed =
-            |hop| passed(hop).map(|(p50_us, p99_us)| Passed { hop: &hop.hop, p50_us, p99_us });
-        last.latency.iter().filter_map(passed).collect()
+        let hops = last.latency.iter();
+        hops.filter_map(|hop| {
+            passed(hop).map(|(p50_us, p99_us)| Passed { hop: &hop.hop, p50_us, p99_us })
+        })
+        .collect()
     }
 }
 
