@@ -61,6 +61,16 @@ pub const PEER_READ_CREDITS: usize = 16;
 pub const PEER_ZERO_CREDITS: usize = FRONT_REQUESTS_MAX + RESYNC_JOBS_MAX;
 /// Resync jobs in flight at the source: each holds a buffer there and a data credit at the target.
 pub const RESYNC_JOBS_MAX: usize = 16;
+/// Jobs of a verify in flight: each holds a buffer on both nodes while they read, as a read of the peer does.
+pub const VERIFY_JOBS_MAX: usize = PEER_READ_CREDITS;
+/// Digests in one frame: one for each block of a buffer.
+pub const DIGESTS_MAX: usize = IO_BYTES_MAX / BLOCK_BYTES as usize;
+/// A span that the peer's clients write at each attempt to compare it is left out after so many: some 10 s.
+pub const VERIFY_TRIES_MAX: u16 = 1000;
+/// Runs of differing blocks that a node remembers. Further ones are counted; the next verify finds them.
+pub const DIFFERENCES_MAX: usize = 1024;
+/// Of those, so many are told in a status: the line has room for them, and who sees so many repairs all.
+pub const DIFFERENCES_TOLD: usize = 128;
 /// Bitmap pages that may be sent without an answer during the exchange.
 pub const BITMAP_PAGES_AHEAD_MAX: u32 = 8;
 /// Resynced spans that may wait for the flush which makes them stable and lets their bits be cleared; and as many
@@ -116,7 +126,14 @@ pub const LOOK_USERS_MAX: usize = 32;
 /// Bytes of an answer with so many users: a mount point may be as long as a path.
 pub const LOOK_ANSWER_BYTES_MAX: u64 = 512 << 10;
 
-/// All requests that the core can hold: the front's, the peer's and the resync's.
+/// Sizes that are tried where a disk has no metadata, in case it was smaller when that was written. A block is read for
+/// each.
+pub const FORMER_SIZES_MAX: usize = 64 << 10;
+/// That takes no longer than this, in milliseconds: an operator waits.
+pub const FORMER_SEARCH_MS: u64 = 3_000;
+
+/// All requests that the core can hold: the front's, the peer's and those of a resync or a verify, which exclude each
+/// other.
 pub const REQUESTS_MAX: usize = FRONT_REQUESTS_MAX
     + PEER_DATA_CREDITS
     + PEER_READ_CREDITS
@@ -164,6 +181,45 @@ pub const RECEIVE_BYTES: usize = 256 << 10;
 /// Frames of a link that wait to be sent: a request and an answer for all that either side may have in flight.
 /// Beyond it the peer does not read what it asked for.
 pub const SEND_FRAMES_MAX: usize = 4 * REQUESTS_MAX;
+/// Bytes that a TLS handshake may take from the other end: ours take about 2 KiB. Before it has ended nobody knows who
+/// they come from.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 16 << 10;
+/// Bytes that a TLS session holds of what it has to say of itself: a flight of the handshake takes about 2 KiB.
+pub const TLS_CONTROL_BYTES_MAX: usize = 8 << 10;
+/// The largest record of TLS 1.3, before it is sealed.
+pub const TLS_RECORD_BYTES: usize = 16 << 10;
+/// Bytes that are sealed at a time: what one system call sends. Two large writes with their headers.
+pub const TLS_SEAL_BYTES: usize = 256 << 10;
+/// Bytes of a file with a private key: one of ours has 119.
+pub const KEY_FILE_BYTES_MAX: u64 = 4096;
+/// Characters of a token of `rblk pair`, with room for the longest host name and file name: one has about 110.
+pub const PAIR_TOKEN_BYTES_MAX: usize = 1024;
+/// Bytes of the secret in a token: it can be guessed only by asking the node that made it, [`PAIR_WRONG_MAX`] times.
+pub const PAIR_SECRET_BYTES: usize = 16;
+/// How long a token is valid unless `rblk pair --minutes` says otherwise: time to walk to the other terminal.
+pub const PAIR_MINUTES_DEFAULT: f64 = 10.0;
+/// The longest that a token may be valid, in minutes: a day. Until it ends a port is open.
+pub const PAIR_MINUTES_MAX: f64 = 1440.0;
+/// Wrong proofs that end a token: somebody types the wrong one twice, not ten times.
+pub const PAIR_WRONG_MAX: u32 = 10;
+/// Connections to `rblk pair` at once. For another the one that has said the least, and among these the oldest, is
+/// closed: strangers do not keep the true one out.
+pub const PAIR_GUESTS_MAX: usize = 32;
+/// Time until a connection to `rblk pair` must have proved that it knows the token, in seconds: that takes two round
+/// trips.
+pub const PAIR_PROOF_S: u64 = 5;
+/// Time for the rest, in seconds: both nodes write a file.
+pub const PAIR_REST_S: u64 = 30;
+/// Bytes that `rblk pair` takes from a connection in all: a handshake, a proof and two words.
+pub const PAIR_GUEST_BYTES_MAX: usize = TLS_HANDSHAKE_BYTES_MAX + 4096;
+/// Bytes that `rblk join` takes in all: a handshake, and a configuration with what sealing adds to it.
+pub const PAIR_HOST_BYTES_MAX: usize = 2 * CONFIG_BYTES_MAX as usize;
+/// Connections of strangers that `rblk pair` tells of: a flood does not fill a terminal.
+pub const PAIR_TOLD_MAX: u32 = 20;
+/// Attempts of `rblk join` to be heard: each may be pushed out by a flood of strangers.
+pub const PAIR_ATTEMPTS: u32 = 5;
+/// Keys that a node may show: the one in use, and another while it is exchanged.
+pub const NODE_KEYS_MAX: usize = 2;
 /// Attempts at a socket operation that ends with `EAGAIN` or `EINTR` without progress: then the link is broken.
 pub const SOCKET_RETRIES_MAX: u8 = 16;
 /// A link that is closed in good order waits this long for the peer to take what was sent, in milliseconds.
@@ -176,6 +232,9 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// Pause between two attempts to connect, in milliseconds: short, since a lost mirror is a risk, and clients of two
 /// Primaries wait for the other's restart.
 pub const RECONNECT_MS: u64 = 200;
+/// Pause after a connection that came to nothing since the nodes disagree on TLS or on keys, in milliseconds: it does
+/// not fill the log, and the peer is back soon after the mistake is corrected.
+pub const TLS_RECONNECT_MS: u64 = 2_000;
 /// Pause after a refusal (another volume, split brain), in milliseconds: it will not heal by itself, so do
 /// not fill the log.
 pub const REFUSED_RECONNECT_MS: u64 = 10_000;
@@ -301,6 +360,7 @@ const _: () = {
     assert!(PAGE_BIT_BYTES + 128 == META_BLOCK_BYTES);
     assert!(PAGE_BLOCKS.is_multiple_of(64));
     assert!(IO_BYTES_MAX as u64 <= EXTENT_BYTES);
+    assert!(VERIFY_JOBS_MAX <= RESYNC_JOBS_MAX);
     assert!(NBD_REQUESTS_RESERVED >= 2);
     assert!(8 * (HANDLER_COMMAND_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);
     assert!(8 * (HANDLER_OUTPUT_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);

@@ -26,6 +26,13 @@ impl Span {
         if aligned { Span::new(offset / SECTOR_BYTES, sectors) } else { None }
     }
 
+    /// The span of these blocks; `None` if there are none, or more than a span has.
+    pub fn of_blocks(blocks: Range<u64>) -> Option<Span> {
+        let count = blocks.end.checked_sub(blocks.start)?;
+        let sectors = u32::try_from(count.checked_mul(BLOCK_SECTORS)?).ok()?;
+        Span::new(blocks.start.checked_mul(BLOCK_SECTORS)?, sectors)
+    }
+
     /// The first sector.
     pub fn start(self) -> u64 {
         self.start
@@ -70,6 +77,11 @@ impl Span {
     pub fn whole_blocks(self) -> Range<u64> {
         let first = self.start.div_ceil(BLOCK_SECTORS);
         first..(self.end() / BLOCK_SECTORS).max(first)
+    }
+
+    /// True if the span begins and ends with a block.
+    pub fn is_whole(self) -> bool {
+        self.whole_blocks() == self.blocks()
     }
 
     /// The activity-log extents that the span touches.

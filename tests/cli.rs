@@ -114,10 +114,13 @@ impl Handler for Fake {
             },
             Request::Promote { force: true }
             | Request::Demote
-            | Request::Detach
+            | Request::Detach { .. }
             | Request::HandOver
             | Request::Disconnect
             | Request::Connect { discard_my_data: true, .. }
+            | Request::Verify
+            | Request::StopVerify
+            | Request::Repair
             | Request::Invalidate { peer: true } => Reply::Ok,
             Request::Connect { discard_my_data: false, .. }
             | Request::Invalidate { peer: false } => {
@@ -168,7 +171,7 @@ const MISTAKES: &[(&str, &str, usize, &[&str])] = &[
         "[resource]",
         "",
         2,
-        &["unknown key `name` in the file", "resource, handlers, salvage, metrics, node"],
+        &["unknown key `name` in the file", "resource, net, handlers, salvage, metrics, node"],
     ),
     ("[resource]\nname = \"swarm\"", "", 1, &["no [resource]", "expected"]),
     ("[resource]\nname = \"swarm\"", "resource = 1", 1, &["integer", "expected a table"]),
@@ -313,6 +316,9 @@ fn every_verb_has_an_example_within_80_columns() {
         "explain",
         "events",
         "config",
+        "pair",
+        "join",
+        "keygen",
         "dump-meta",
         "salvage",
         "import",

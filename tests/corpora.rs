@@ -63,7 +63,7 @@ macro_rules! targets {
     };
 }
 
-targets!(frames stream blocks recovery bitmaps config import control nbd core);
+targets!(frames stream blocks recovery bitmaps config import control nbd tls pair core);
 
 fn number(name: &str, default: u64) -> u64 {
     let Ok(text) = std::env::var(name) else { return default };

@@ -28,6 +28,8 @@ mod coverage;
 mod disk;
 #[path = "sim/dual.rs"]
 mod dual;
+#[path = "sim/fact.rs"]
+mod fact;
 #[path = "sim/fate.rs"]
 mod fate;
 #[path = "sim/geometry.rs"]
@@ -86,6 +88,8 @@ mod scenarios_salvage;
 mod scenarios_strangers;
 #[path = "sim/scenarios_timing.rs"]
 mod scenarios_timing;
+#[path = "sim/scenarios_verify.rs"]
+mod scenarios_verify;
 #[path = "sim/scenarios_weather.rs"]
 mod scenarios_weather;
 #[path = "sim/sequences.rs"]

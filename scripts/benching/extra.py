@@ -19,7 +19,7 @@ def cold(scratch, raw, rounds, seconds):
         system.start()
         try:
             # The file system allocates what is hole: for the hot set that is done before.
-            system.run(os.path.join(raw, 'fill'), 'write-1m-4', 1, time_based=0)
+            system.run(os.path.join(raw, 'fill'), 'write-1m-4', 1, time_based=0, ramp_time=0)
             rows = {'hot': [], 'cold': []}
             for number in range(rounds):
                 for kind, size in (('hot', '256m'), ('cold', f'{COLD_MIB}m')):

@@ -22,7 +22,7 @@ def jobs():
 def run(folder, name, target, seconds, within=(), servers=(), **changes):
     """Runs a job on `target`, options of fio; keeps job file and result in `folder`. `within`: a command that leads to
     where the target is; `servers`: processes that serve it. Returns the figures."""
-    options = {**jobs()[name], **target, **changes, 'runtime': seconds, 'ramp_time': '500ms'}
+    options = {**jobs()[name], **target, 'ramp_time': '500ms', **changes, 'runtime': seconds}
     if target['ioengine'] == 'nbd' and 'fdatasync' in options:
         options['fsync'] = options.pop('fdatasync')     # NBD has one kind of flush, and fio's engine asks for it so
     os.makedirs(folder, exist_ok=True)
@@ -38,16 +38,17 @@ def run(folder, name, target, seconds, within=(), servers=(), **changes):
         raise RuntimeError(f'fio: {name}: {ended.stderr.strip() or ended.stdout.strip()}')
     with open(result) as file:
         text = file.read()
-    figures = _figures(json.loads(text[text.index('{'):])['jobs'][0])
+    out = figures(json.loads(text[text.index('{'):])['jobs'][0])
     # Everything that ran, the kernel and the client included, over all requests, those of the ramp included.
-    requests = figures['iops'] * (seconds + 0.5)
-    figures['cpu_s_per_million'] = cpu / requests * 1e6
-    figures['servers_cpu_s_per_million'] = own / requests * 1e6
-    figures['busy'] = cpu / took
-    return figures
+    requests = out['iops'] * (seconds + 0.5)
+    out['cpu_s_per_million'] = cpu / requests * 1e6
+    out['servers_cpu_s_per_million'] = own / requests * 1e6
+    out['busy'] = cpu / took
+    return out
 
 
-def _figures(job):
+def figures(job):
+    """What is of interest of a job in fio's JSON."""
     if job['error'] != 0:
         raise RuntimeError(f'fio reports error {job["error"]}')
     sides = [job[side] for side in ('read', 'write') if job[side]['total_ios'] > 0]

@@ -26,16 +26,16 @@ def write_json(folder, name, machine, figures):
 
 
 def table(figures):
-    """For people. `x raw` and `x QEMU`: IOPS as a multiple of theirs in the same run."""
+    """For people. `x raw`, `x pair`, `x QEMU`: IOPS as a multiple of theirs in the same run."""
     lines = []
     for job, by_system in figures.items():
-        lines.append(f'{job:20}{"IOPS":>9}{"lowest":>9}{"highest":>9}{"MiB/s":>7}{"mean us":>9}{"p99 us":>8}'
-                     f'{"CPU s/M":>9}{"x raw":>7}{"x QEMU":>8}')
+        lines.append(f'{job:24}{"IOPS":>9}{"lowest":>9}{"highest":>9}{"MiB/s":>7}{"mean us":>9}{"p99 us":>8}'
+                     f'{"CPU s/M":>9}{"x raw":>7}{"x pair":>8}{"x QEMU":>8}')
         for name, row in by_system.items():
             ratios = ''.join(
                 f'{row["iops"] / by_system[other]["iops"]:{width}.2f}' if other in by_system else ' ' * width
-                for other, width in (('raw', 7), ('qemu', 8)))
-            lines.append(f'  {row["label"]:18}{row["iops"]:9.0f}{row["lowest_iops"]:9.0f}{row["highest_iops"]:9.0f}'
+                for other, width in (('raw', 7), ('raw-pair', 8), ('qemu', 8)))
+            lines.append(f'  {row["label"]:22}{row["iops"]:9.0f}{row["lowest_iops"]:9.0f}{row["highest_iops"]:9.0f}'
                          f'{row["mib_s"]:7.0f}{row["mean_us"]:9.0f}{row["p99_us"]:8.0f}'
                          f'{row["cpu_s_per_million"]:9.1f}{ratios}')
         lines.append('')
@@ -50,7 +50,8 @@ def picture(path, machine, figures):
     from matplotlib import pyplot
     matplotlib.rcParams['svg.hashsalt'] = 'rblk'        # the same figures make the same file
     matplotlib.rcParams['font.size'] = 8
-    colours = {'raw': '#9aa5b1', 'nbdkit': '#c3ccd5', 'rblk': '#d9480f', 'qemu': '#1971c2', 'gluster': '#2f9e44'}
+    colours = {'raw': '#9aa5b1', 'raw-pair': '#748494', 'nbdkit': '#c3ccd5', 'rblk': '#d9480f', 'rblk-tls': '#f08c00',
+               'qemu': '#1971c2', 'gluster': '#2f9e44'}
     columns = 4 if len(figures) > 3 else len(figures)
     rows = -(-len(figures) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(2.6 * columns, 2.1 * rows + 0.4), squeeze=False)

@@ -107,6 +107,29 @@ class Raw(System):
         return {'ioengine': 'io_uring', 'filename': self.path('disk')}
 
 
+class RawPair(Raw):
+    """The ceiling of everything that writes to two disks."""
+
+    name, label = 'raw-pair', 'two raw files at once'
+    note = 'the same load on two files at the same time, requests and IOPS of one: what no mirror here can exceed'
+
+    def start(self):
+        for disk in '01':
+            self.make(self.path(f'disk.{disk}'), self.mib)
+
+    def target(self):
+        return {'ioengine': 'io_uring', 'numjobs': 2, 'filename_format': self.path('disk.$jobnum')}
+
+    def run(self, folder, job, seconds, **changes):
+        figures = super().run(folder, job, seconds, **changes)
+        # Of one of them; processor time is of both, since a mirrored request is two.
+        for key in ('iops', 'mib_s'):
+            figures[key] /= 2
+        for key in ('cpu_s_per_million', 'servers_cpu_s_per_million'):
+            figures[key] *= 2
+        return figures
+
+
 class Nbdkit(System):
     """The cost of NBD alone."""
 
@@ -141,8 +164,7 @@ class Rblk(System):
         """`sync`: both disks are declared equal, and both nodes run."""
         nodes = ''.join(f'[[node]]\nname = "{node}"\naddress = "127.0.0.1:{free_port()}"\n'
                         f'disk = "{self.path(node)}.disk"\n' for node in 'ab')
-        with open(self.path('bench.toml'), 'w') as out:
-            out.write(f'[resource]\nname = "bench"\n{self.options}\n{nodes}')
+        self.configure(f'[resource]\nname = "bench"\n{self.options}\n', nodes)
         for node in 'ab':
             self.make(self.path(f'{node}.disk'), self.mib + max(4, self.mib // 8192))
             if sync:
@@ -153,11 +175,17 @@ class Rblk(System):
             self.rblk('a', 'wait', 'synced', '--timeout', '30')
             until('rblk serves', lambda: os.path.exists(self.path('a.nbd')))
 
+    def configure(self, resource, nodes):
+        """A file for each node: the same."""
+        for node in 'ab':
+            with open(self.path(f'{node}.toml'), 'w') as out:
+                out.write(resource + nodes)
+
     def command(self, node, verb, *arguments):
         """The command line of a verb."""
         run_dir = self.path(f'run-{node}')
         os.makedirs(run_dir, exist_ok=True)
-        common = ['--config', self.path('bench.toml'), '--node', node, '--run-dir', run_dir]
+        common = ['--config', self.path(f'{node}.toml'), '--node', node, '--run-dir', run_dir]
         return [self.program, verb, 'bench', *arguments, *common]
 
     def rblk(self, node, verb, *arguments):
@@ -196,6 +224,22 @@ class Rblk(System):
             for at in range(self.mib):
                 if one.read(MIB) != other.read(MIB):
                     raise RuntimeError(f'rblk: the disks differ in MiB {at}')
+
+
+class RblkTls(Rblk):
+    """The same, within TLS."""
+
+    name, label = 'rblk-tls', 'rblk, TLS'
+    note = 'as rblk, with security = "tls" in [net]'
+
+    def configure(self, resource, nodes):
+        for node in 'ab':
+            line = self.rblk(node, 'keygen', '--file', self.path(f'{node}.key'))
+            nodes = nodes.replace(f'{node}.disk"\n', f'{node}.disk"\n{line}')
+        for node in 'ab':
+            lock = f'[net]\nsecurity = "tls"\nkey-file = "{self.path(node)}.key"\n'
+            with open(self.path(f'{node}.toml'), 'w') as out:
+                out.write(resource + lock + nodes)
 
 
 class Qemu(System):
@@ -310,4 +354,4 @@ class Gluster(System):
             raise RuntimeError('gluster: the replicas differ')
 
 
-ALL = {system.name: system for system in (Raw, Nbdkit, Rblk, Qemu, Gluster)}
+ALL = {system.name: system for system in (Raw, RawPair, Nbdkit, Rblk, RblkTls, Qemu, Gluster)}

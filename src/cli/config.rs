@@ -21,6 +21,10 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   after-2pri = \"disconnect\"             # both are
   rr-conflict = \"retry-connect\"         # a Primary is behind: wait until it has stepped down
 
+  [net]                      # the link between the nodes: docs/security.md
+  security = \"none\"          # or \"tls\", with a key of each node
+  key-file = \"/etc/rblk/swarm.key\"
+
   [handlers]                 # commands at an event: docs/handlers.md
   split-brain = \"/usr/local/sbin/mail-admin.sh\"
   timeout-s = 60             # a command that takes longer is ended, 1 to 3600

@@ -4,6 +4,7 @@ use super::{Place, insist, name_argument, say};
 use crate::config::Name;
 use crate::ctl::client::Client;
 use crate::error::{Kind, Result};
+use crate::front::ublk::Record;
 
 const AFTER_HELP: &str = "\
 Example, before this host is rebooted:
@@ -11,7 +12,11 @@ Example, before this host is rebooted:
   rblk detach swarm
 
 Example, before a new version of the program starts, with the volume in use:
-  rblk detach swarm --hand-over";
+  rblk detach swarm --hand-over
+
+Example, with a file system that cannot be unmounted:
+  sync
+  rblk detach swarm --force";
 
 /// End the resource on this node in good order
 ///
@@ -29,13 +34,26 @@ pub(super) struct Detach {
     /// Leave the device and its clients, who wait, to the next daemon
     #[arg(long, conflicts_with = "wait")]
     hand_over: bool,
+    /// Take the device away though somebody has it open: what he has not synced
+    /// may be lost, and all he asks for fails. Also a device that was left to a
+    /// daemon that does not come
+    #[arg(long, conflicts_with_all = ["wait", "hand_over"])]
+    force: bool,
 }
 
 impl Detach {
     pub(super) fn run(self, place: &Place) -> Result<()> {
         insist(if self.wait { &[Kind::Busy] } else { &[] }, || {
-            let mut client = Client::connect(&place.run_dir, self.name.as_str())?.on_slow(say);
-            if self.hand_over { client.hand_over() } else { client.detach() }
+            let name = self.name.as_str();
+            let mut client = match Client::connect(&place.run_dir, name) {
+                Ok(client) => client.on_slow(say),
+                Err(error) if self.force && error.kind() == Kind::NotRunning => {
+                    let gone = Record::new(&place.run_dir, name).take_away()?;
+                    return if gone { Ok(()) } else { Err(error) };
+                }
+                Err(error) => return Err(error),
+            };
+            if self.hand_over { client.hand_over() } else { client.detach(self.force) }
         })?;
         let done = if self.hand_over { "handed over" } else { "detached" };
         say(&format!("{} is {done} on this node.", self.name));

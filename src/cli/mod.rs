@@ -19,7 +19,10 @@ mod events;
 mod explain;
 mod import;
 mod invalidate;
+mod join;
+mod keygen;
 mod pages;
+mod pair;
 mod progress;
 mod promote;
 mod render;
@@ -28,6 +31,7 @@ mod stats;
 mod status;
 mod udev;
 mod units;
+mod verify;
 mod wait;
 mod watch;
 
@@ -40,6 +44,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Between two questions to the daemon of who waits for a state.
+const POLL: Duration = Duration::from_millis(200);
 /// Between two attempts at what must wait.
 const INSIST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -91,6 +97,7 @@ enum Verb {
     Connect(connect::Connect),
     Disconnect(disconnect::Disconnect),
     Invalidate(invalidate::Invalidate),
+    Verify(verify::Verify),
     Status(status::Status),
     Stats(stats::Stats),
     Explain(explain::Explain),
@@ -99,6 +106,9 @@ enum Verb {
     Events(events::Events),
     Wait(wait::Wait),
     Config(config::ShowConfig),
+    Pair(pair::Pair),
+    Join(join::Join),
+    Keygen(keygen::Keygen),
     DumpMeta(dump_meta::DumpMeta),
     Salvage(salvage::Salvage),
     Import(import::Import),
@@ -164,12 +174,16 @@ fn carry_out(verb: Verb, place: &Place) -> Result<ExitCode> {
         Verb::Connect(verb) => verb.run(place),
         Verb::Disconnect(verb) => verb.run(place),
         Verb::Invalidate(verb) => verb.run(place),
+        Verb::Verify(verb) => verb.run(place),
         Verb::Status(verb) => verb.run(place),
         Verb::Stats(verb) => verb.run(place),
         Verb::Explain(verb) => verb.run(place),
         Verb::Events(verb) => verb.run(place),
         Verb::Wait(verb) => verb.run(place),
         Verb::Config(verb) => verb.run(place),
+        Verb::Pair(verb) => verb.run(place),
+        Verb::Join(verb) => verb.run(place),
+        Verb::Keygen(verb) => verb.run(place),
         Verb::DumpMeta(verb) => verb.run(place),
         Verb::Salvage(verb) => verb.run(place),
         Verb::Import(verb) => verb.run(place),

@@ -8,12 +8,9 @@
 //!     [#######>----------------------]  25.0 %  128.0 MiB/s  4 s left
 //! ```
 
-use super::units;
+use super::{units, verify};
 use crate::ctl::status::{Connection, ConnectionState, PeerDevice, Resource, Salvage, Sync};
 use std::fmt::Write;
-
-/// Width of the bar of a running resync.
-const BAR_COLUMNS: usize = 30;
 
 /// The text for one resource, without a line break at the end.
 pub(super) fn resource(resource: &Resource) -> String {
@@ -34,6 +31,15 @@ pub(super) fn resource(resource: &Resource) -> String {
     }
     for peer in &resource.connections {
         connection(&mut out, peer);
+    }
+    if let Some(key) = &resource.rblk.key {
+        let _ = write!(out, "\n    security:{} key:{key}", resource.rblk.security);
+        if let Some(key) = &resource.rblk.peer_key {
+            let _ = write!(out, "\n    peer-key:{key}");
+        }
+    }
+    if let Some(verify) = verify::line(resource) {
+        let _ = write!(out, "\n  {verify}");
     }
     for why in &resource.rblk.why.not_connected {
         let _ = write!(out, "\n  not connected: {why}");
@@ -58,7 +64,7 @@ fn saving(out: &mut String, salvage: &Salvage) {
     match salvage.state.as_str() {
         "saving" => {
             let percent = salvage.done_bytes as f64 * 100.0 / salvage.total_bytes.max(1) as f64;
-            let bar = units::bar(percent, BAR_COLUMNS);
+            let bar = units::bar(percent, units::BAR_COLUMNS);
             let (done, total) =
                 (units::bytes(salvage.done_bytes), units::bytes(salvage.total_bytes));
             let _ = write!(out, "\n    {bar} {done} of {total} saved");
@@ -98,7 +104,7 @@ fn sync(out: &mut String, device: &PeerDevice) {
     if device.resync_suspended != "no" && !device.resync_suspended.is_empty() {
         let _ = write!(out, " resync-suspended:{}", device.resync_suspended);
     }
-    let bar = units::bar(sync.percent_resync_done, BAR_COLUMNS);
+    let bar = units::bar(sync.percent_resync_done, units::BAR_COLUMNS);
     let _ = write!(out, "\n    {bar} {}", sync_line(sync));
 }
 
@@ -126,6 +132,10 @@ mod tests {
         status.rblk.why.full_resync.clear();
         status.rblk.faults = None;
         status.rblk.salvage = None;
+        status.rblk.verify = None;
+        let locked = resource(&status);
+        assert!(locked.ends_with("security:tls key:ed25519:A\n    peer-key:ed25519:B"), "{locked}");
+        status.rblk.key = None;
         let text = resource(&status);
         assert_eq!(
             text,

@@ -37,6 +37,9 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
+/// Width of the bar of a resync or a verify in a status.
+pub(super) const BAR_COLUMNS: usize = 30;
+
 /// A bar of `width` characters: `[#####>----]`.
 pub(super) fn bar(percent: f64, width: usize) -> String {
     let full = percent.clamp(0.0, 100.0) / 100.0 * width as f64;

@@ -1,15 +1,12 @@
 //! `rblk wait`: until a state is reached, for scripts.
 
 use super::progress::Progress;
-use super::{Place, name_argument, render, say, units};
+use super::{POLL, Place, name_argument, render, say, units};
 use crate::config::Name;
 use crate::ctl::client::Client;
 use crate::ctl::status::{ConnectionState, Resource};
 use crate::error::{Error, Kind, Result};
 use std::time::{Duration, Instant};
-
-/// Between two questions to the daemon.
-const POLL: Duration = Duration::from_millis(200);
 
 const AFTER_HELP: &str = "\
 Example, in a script that shuts the other node down:

@@ -22,6 +22,7 @@
 
 mod handlers;
 mod metrics;
+mod net;
 mod parse;
 mod salvage;
 mod section;
@@ -30,10 +31,12 @@ mod value;
 
 pub use handlers::{HandlerKind, Handlers};
 pub use metrics::Metrics;
+pub use net::{Net, Security, key_file_of};
 pub use salvage::Salvage;
 pub use value::{Address, Name};
 
 use crate::error::{Error, Kind, Result};
+use crate::key::PublicKey;
 use crate::limits::{CONFIG_BYTES_MAX, DISK_TIMEOUT_MS_DEFAULT, PEER_TIMEOUT_MS_DEFAULT};
 use crate::meta::superblock::{GenerationId, NodeId, VolumeId};
 use crate::wire::policy::Policies;
@@ -62,6 +65,7 @@ pub enum OnPeerLost {
 
 /// One of the two nodes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Node {
     /// Its host name.
     pub name: Name,
@@ -69,6 +73,19 @@ pub struct Node {
     pub address: Address,
     /// Its backing disk: a block device or a regular file. Absolute.
     pub disk: PathBuf,
+    /// The key by which the peer knows it; needed with [`Security::Tls`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PublicKey>,
+    /// Another that it may show, while it is being exchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_key: Option<PublicKey>,
+}
+
+impl Node {
+    /// All keys that it may show.
+    pub fn keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.key.into_iter().chain(self.old_key)
+    }
 }
 
 /// A valid configuration.
@@ -97,6 +114,8 @@ pub struct Config {
     pub salvage: Option<Salvage>,
     /// Where Prometheus finds the daemon; `None` if nowhere.
     pub metrics: Option<Metrics>,
+    /// The link between the nodes.
+    pub net: Net,
     /// Both nodes, in the order of the file: the index is the [`NodeId`].
     pub nodes: [Node; 2],
 }
@@ -105,6 +124,7 @@ impl Config {
     /// The configuration that a file with nothing but the name and the nodes stands for.
     pub fn default_for(name: Name, nodes: [Node; 2]) -> Config {
         Config {
+            net: Net::default_for(&name),
             name,
             promote_at_start: false,
             on_peer_lost: OnPeerLost::Continue,
@@ -126,9 +146,9 @@ impl Config {
     /// `Io` if the file cannot be read, `Config` with file and line if it is wrong or is about another
     /// resource.
     pub fn load(name: &Name, file: Option<&Path>) -> Result<Config> {
-        let default = PathBuf::from(CONFIG_DIR).join(format!("{name}.toml"));
+        let default = file_of(name);
         let file = file.unwrap_or(&default);
-        Config::parse(&read_bounded(file)?, file, Some(name))
+        Config::parse(&read(file)?, file, Some(name))
     }
 
     /// Reads and checks `file`, whatever resource it is about.
@@ -136,7 +156,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn load_any(file: &Path) -> Result<Config> {
-        Config::parse(&read_bounded(file)?, file, None)
+        Config::parse(&read(file)?, file, None)
     }
 
     /// Checks the content of `file`. With `expected`, the resource must have this name.
@@ -229,8 +249,16 @@ impl Config {
     }
 }
 
-/// Reads `file`, at most [`CONFIG_BYTES_MAX`] bytes of it.
-fn read_bounded(file: &Path) -> Result<Vec<u8>> {
+/// Where the configuration of resource `name` is unless the command line says otherwise.
+pub fn file_of(name: &Name) -> PathBuf {
+    Path::new(CONFIG_DIR).join(format!("{name}.toml"))
+}
+
+/// Reads a configuration's `file`, at most [`CONFIG_BYTES_MAX`] bytes of it.
+///
+/// # Errors
+/// `Io` if that fails, `Config` if it is larger.
+pub fn read(file: &Path) -> Result<Vec<u8>> {
     let what = || format!("Cannot read the configuration {}", file.display());
     let remedy = format!(
         "write {}: `rblk config --help` shows an example; or name another file with --config",

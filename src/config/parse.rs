@@ -3,8 +3,8 @@
 
 use super::section::{Found, Section, Source, shorten};
 use super::{
-    Address, Config, HandlerKind, Handlers, Metrics, Name, Node, OnPeerLost, Salvage, handlers,
-    metrics, salvage, split_brain,
+    Address, Config, HandlerKind, Handlers, Metrics, Name, Net, Node, OnPeerLost, Salvage,
+    handlers, metrics, net, salvage, split_brain,
 };
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -35,6 +35,7 @@ const ON_PEER_LOST_LATER: [&str; 1] = ["witness"];
 #[derive(Serialize)]
 pub(super) struct Effective<'a> {
     resource: Resource<'a>,
+    net: &'a Net,
     handlers: &'a Handlers,
     #[serde(skip_serializing_if = "Option::is_none")]
     salvage: Option<&'a Salvage>,
@@ -72,6 +73,7 @@ impl<'a> From<&'a Config> for Effective<'a> {
                 disk_timeout_ms: config.disk_timeout_ms,
                 split_brain: split_brain::Effective::of(&config.policies, &config.nodes),
             },
+            net: &config.net,
             handlers: &config.handlers,
             salvage: config.salvage.as_ref(),
             metrics: config.metrics.as_ref(),
@@ -97,7 +99,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
         source.error(&span, format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
     let root = Section::new(source, "the file", document.get_ref(), 0..0);
-    root.only(&["resource", "handlers", "salvage", "metrics", "node"])?;
+    root.only(&["resource", "net", "handlers", "salvage", "metrics", "node"])?;
     let Some(resource) = root.table("resource", "[resource]")? else {
         return Err(source.error(&(0..0), "there is no [resource]: expected one with a name"));
     };
@@ -111,6 +113,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path, expected: Option<&Name>) -> Resul
     let metrics = scrapes.map(|section| metrics::parse(source, &section)).transpose()?;
     let nodes = nodes(source, &root)?;
     let mut config = Config { salvage: place, metrics, ..Config::default_for(name, nodes) };
+    net::read(source, &root, &mut config)?;
     let dual_primary = resource.boolean("dual-primary")?.is_some_and(|found| found.value);
     if dual_primary {
         config.ride_through_s = DUAL_RIDE_THROUGH_S_DEFAULT;
@@ -252,7 +255,7 @@ fn nodes(source: Source<'_>, root: &Section<'_>) -> Result<[Node; 2]> {
 }
 
 fn node(source: Source<'_>, section: &Section<'_>, other: Option<&Node>) -> Result<Node> {
-    section.only(&["name", "address", "disk"])?;
+    section.only(&["name", "address", "disk", "key", "old-key"])?;
     let twice = |found: &Found<&str>, key: &str| -> Error {
         let wrong = format!(
             "both nodes have the {key} \"{}\": expected two different ones",
@@ -282,5 +285,6 @@ fn node(source: Source<'_>, section: &Section<'_>, other: Option<&Node>) -> Resu
         );
         return Err(source.error(&found.span, wrong));
     }
-    Ok(Node { name, address, disk })
+    let (key, old_key) = net::keys(source, section, other)?;
+    Ok(Node { name, address, disk, key, old_key })
 }

@@ -169,3 +169,25 @@ fn policies_after_a_split_brain_are_read_and_printed() {
     assert!(printed.contains("after-0pri = \"discard-node-docker2\""), "{printed}");
     assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
 }
+
+#[test]
+fn the_link_is_locked_only_if_both_nodes_have_a_key() {
+    let config = parse(GOOD).expect("valid");
+    assert_eq!(config.net.security, Security::None);
+    assert_eq!(config.net.key_file, Path::new("/etc/rblk/swarm.key"));
+    let key = |letter: &str| format!("key = \"ed25519:{}=\"\n", letter.repeat(42) + "A");
+    let mut nodes = GOOD.replacen("\n\n[[node]]", &format!("\n\n[[node]]\n{}", key("A")), 1);
+    let locked = |nodes: &str| parse(&format!("{nodes}\n[net]\nsecurity = \"tls\"\n"));
+    let error = locked(&nodes).expect_err("one has none").to_string();
+    assert!(error.contains("docker2 has none"), "{error}");
+    nodes.push_str(&format!("{}old-{}", key("B"), key("C")));
+    let config = locked(&nodes).expect("valid");
+    assert_eq!(config.net.security, Security::Tls);
+    assert_eq!(config.nodes[1].keys().count(), 2);
+    let printed = config.to_toml().expect("printable");
+    assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
+    for bad in ["security = \"ssl\"", "security = true", "key-file = \"swarm.key\"", "tls = true"] {
+        let error = parse(&format!("{nodes}\n[net]\n{bad}\n")).expect_err(bad).to_string();
+        assert!(error.contains("/etc/rblk/swarm.toml:"), "{error}");
+    }
+}

@@ -93,12 +93,13 @@ impl Client {
         }
     }
 
-    /// Has the daemon leave in good order, and waits until its process has ended: then its disk is free.
+    /// Has the daemon leave in good order, and waits until its process has ended: then its disk is free. With `force`
+    /// users of the device get errors; else they are a reason to refuse.
     ///
     /// # Errors
     /// `Io` if it does not end in time, or what the daemon says.
-    pub fn detach(&mut self) -> Result<()> {
-        self.end(&Request::Detach)
+    pub fn detach(&mut self, force: bool) -> Result<()> {
+        self.end(&Request::Detach { force })
     }
 
     /// Has the daemon leave its device to the next one, and waits until its process has ended.

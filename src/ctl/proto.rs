@@ -35,8 +35,13 @@ pub enum Request {
     },
     /// Become Secondary.
     Demote,
-    /// Leave in good order and end the daemon. Answered before it ends.
-    Detach,
+    /// Leave in good order and end the daemon. Answered before it ends. `force` takes the device away whoever has it
+    /// open.
+    Detach {
+        /// Its users get errors.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+    },
     /// End the daemon and leave the device, with its clients waiting, to the next one. Without a device that can be
     /// left it is as `Detach`.
     HandOver,
@@ -57,6 +62,12 @@ pub enum Request {
         #[serde(default)]
         peer: bool,
     },
+    /// Compare both disks. Answered when that has begun; the status tells how it goes.
+    Verify,
+    /// End the verify that runs.
+    StopVerify,
+    /// Copy what the last verify has found to differ from this node to the peer.
+    Repair,
 }
 
 /// What the daemon answers.
@@ -178,6 +189,13 @@ mod tests {
         assert_eq!(line, b"{\"v\":1,\"reply\":\"ok\"}\n");
         let bare = decode::<Request>(br#"{"v":1,"request":"promote","later":0}"#).expect("valid");
         assert_eq!(bare, Request::Promote { force: false });
+        let line = encode(&Request::Detach { force: false }).expect("serialises");
+        assert_eq!(
+            line, b"{\"v\":1,\"request\":\"detach\"}\n",
+            "as daemons before this version know it"
+        );
+        let forced = encode(&Request::Detach { force: true }).expect("serialises");
+        assert_ne!(forced, line);
     }
 
     #[test]

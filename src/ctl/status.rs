@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 mod rblk;
 mod state;
 
-pub use rblk::{ActivityLog, Generation, Latency, Peer, Rblk, ResyncBytes, Salvage, Why};
+pub use rblk::{
+    ActivityLog, Difference, Generation, Latency, Peer, Rblk, ResyncBytes, Salvage, Verify, Why,
+};
 pub use state::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// A resource as this node sees it.
@@ -96,7 +98,7 @@ pub struct Connection {
     pub congested: bool,
     /// The peer's role.
     pub peer_role: Role,
-    /// Always false.
+    /// The peer is connected within a TLS session.
     pub tls: bool,
     /// Application data sent and not yet answered, in KiB.
     pub ap_in_flight: u64,
@@ -247,7 +249,7 @@ impl Resource {
         self.connected()
             && self.up_to_date()
             && peer.peer_disk_state == DiskState::UpToDate
-            && peer.replication_state == ReplicationState::Established
+            && peer.replication_state.is_established()
             && peer.out_of_sync == 0
     }
 }

@@ -8,8 +8,9 @@ use crate::io::disk::{DiskRequest, Work};
 use crate::io::peer::Body;
 use crate::limits::{BUFFERS_MAX, FRONT_REQUESTS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 use crate::limits::{PEER_DATA_CREDITS, PEER_READ_CREDITS, RESYNC_JOBS_MAX};
-use crate::replica::event::{Action, Buf, ConnId, DiskOp, FrontId};
+use crate::replica::event::{Action, Buf, ConnId, DiskOp, FrontId, Input};
 use crate::replica::event::{MetaBlock, Notice, OpId, Payload};
+use crate::wire::digest::Digests;
 use crate::wire::message::Message;
 use std::collections::VecDeque;
 
@@ -20,6 +21,8 @@ pub(super) const META: u64 = 1 << 63;
 #[derive(Default)]
 pub(super) struct ReadBuffers {
     filled: Vec<(OpId, Buf)>,
+    /// Of reads whose digests are wanted, with the bytes that each reads.
+    digested: Vec<(OpId, Buf, usize)>,
     /// Reads, of the disk and of the peer, that found no free buffer: see [`Daemon::retry_reads`].
     waiting: VecDeque<Action>,
 }
@@ -34,6 +37,7 @@ const _: () = {
 impl Daemon {
     /// Carries out every wish of the core.
     pub(super) fn act(&mut self) {
+        self.note.follow(&self.replica);
         while let Some(action) = self.replica.poll_action() {
             self.hops.wished(&action);
             self.carry_out(action);
@@ -65,6 +69,7 @@ impl Daemon {
                         self.io.pool.release(buf);
                         return;
                     }
+                    Payload::Digests => Body::Bytes(self.replica.encode_digests().into()),
                     Payload::Bits { page } => {
                         let mut bits = Box::new([0; PAGE_BIT_BYTES]);
                         self.replica.encode_bits(page, &mut bits);
@@ -135,6 +140,11 @@ impl Daemon {
                 self.reads.filled.push((op, buf));
                 read(span, buf, matches!(what, DiskOp::ReadResync { .. }))
             }
+            DiskOp::Digest { span } => {
+                let Some(buf) = self.io.pool.take() else { return false };
+                self.reads.digested.push((op, buf, span.bytes() as usize));
+                read(span, buf, false)
+            }
             DiskOp::Write { span, buf, fua } => {
                 Work::Write { offset: span.offset(), len: span.bytes() as u32, buf, fua }
             }
@@ -149,6 +159,20 @@ impl Daemon {
         };
         self.disk.start(&mut self.io, DiskRequest { user: op.0, what: work });
         true
+    }
+
+    /// A read has ended; if it went well and its digests are wanted, the core is told those. False if not.
+    pub(super) fn digest(&mut self, op: OpId, ok: bool) -> bool {
+        let Some(at) = self.reads.digested.iter().position(|(known, ..)| *known == op) else {
+            return false;
+        };
+        let (_, buf, bytes) = self.reads.digested.swap_remove(at);
+        let digests = ok.then(|| Digests::of(self.io.pool.bytes(buf, bytes)));
+        self.io.pool.release(buf);
+        if let Some(digests) = &digests {
+            self.feed(Input::Digests { op, digests });
+        }
+        ok
     }
 
     /// Reads that had to wait for a buffer. Rare: the limits leave one for each, but frames that wait to be sent may
@@ -224,6 +248,10 @@ impl Daemon {
                 }
             }
             Notice::ResyncDone => tracing::info!("resync done: both disks are equal"),
+            Notice::VerifyBegins => tracing::info!("verify begins: both disks are compared"),
+            Notice::VerifyEnds => super::verify::log_end(self.replica.verified()),
+            Notice::RepairBegins => super::verify::log_repair_begins(self.replica.verified()),
+            Notice::RepairEnds => super::verify::log_repair_ends(self.replica.verified()),
             Notice::MustStepDown => self.step_down(),
         }
         self.remember_events();

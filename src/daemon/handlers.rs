@@ -6,7 +6,7 @@ use crate::config::HandlerKind;
 use crate::ctl::status::{ConnectionState, Host};
 use crate::handlers::{Answer, Ended, Environment, Fence};
 use crate::replica::event::{Consent, FenceId, Input, Notice};
-use crate::replica::snapshot::{Connection, Replication};
+use crate::replica::snapshot::Connection;
 use crate::wire::message::{DiskState, Refusal};
 
 /// Where handlers find their programs.
@@ -82,7 +82,7 @@ impl Daemon {
             return;
         }
         let snapshot = self.replica.snapshot();
-        let whole = snapshot.replication == Replication::Established
+        let whole = snapshot.replication.is_established()
             && snapshot.disk == DiskState::UpToDate
             && snapshot.peer_disk == Some(DiskState::UpToDate);
         if whole {

@@ -116,6 +116,7 @@ impl Hops {
                 self.requests[id.0 as usize] = Some((now, hop));
             }
             Input::DiskDone { op, result } => self.ended(op.0, result != DiskResult::Failed),
+            Input::Digests { op, .. } => self.ended(op.0, true),
             Input::MetaDone { op, ok } => self.ended(op.0, ok),
             Input::Received { message: Message::WriteAck { id, outcome }, .. } => {
                 self.ended(id, outcome == Outcome::Done);
@@ -128,7 +129,10 @@ impl Hops {
     pub(super) fn wished(&mut self, action: &Action) {
         match *action {
             Action::Disk { op, what, .. } => match what {
-                DiskOp::Read { .. } | DiskOp::ReadPeer { .. } | DiskOp::ReadResync { .. } => {
+                DiskOp::Read { .. }
+                | DiskOp::ReadPeer { .. }
+                | DiskOp::ReadResync { .. }
+                | DiskOp::Digest { .. } => {
                     self.began(op.0, Hop::DiskRead);
                 }
                 DiskOp::Write { .. } => self.began(op.0, Hop::DiskWrite),

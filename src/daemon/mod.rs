@@ -4,6 +4,8 @@
 //! - `open.rs` reads the metadata, `peers.rs` has the connections, `act.rs` carries out what the core wishes.
 //! - `handlers.rs` is what runs at an event: the operator's commands.
 //! - `salvage.rs` saves what a resync would discard.
+//! - `kept.rs` notes, for as long as the power stays, that the disk has everything.
+//! - `security.rs` has what locks the link.
 //! - `log.rs` is where all of them write what happens.
 //! - `orders.rs` is what operators ask for, `mailbox.rs` how it reaches the loop, `status.rs` what they see, `users.rs`
 //!   who has the device open, and `systemd.rs` what systemd hears.
@@ -14,18 +16,22 @@ mod events;
 mod handlers;
 mod hops;
 mod inherit;
+mod kept;
 mod log;
 mod mailbox;
 mod open;
+pub(crate) use open::former;
 mod orders;
 mod peers;
 mod process;
 mod refusal;
 mod run;
 mod salvage;
+mod security;
 mod status;
 mod systemd;
 mod users;
+mod verify;
 
 use crate::config::Config;
 use crate::error::Result;

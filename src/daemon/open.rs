@@ -3,19 +3,21 @@
 //! Nothing is written but in one case: an activity log that cannot be relied on. Then every bit is set on disk first,
 //! and a fresh log is written after that; a power cut in between leaves the log as unreliable as it was.
 
+use super::kept::Note;
 use crate::config::{self, Config, HandlerKind};
 use crate::error::{Error, Kind, Result};
 use crate::io::clock::Clock;
 use crate::io::disk::{Backing, OpenMode};
-use crate::limits::{AL_SLOTS, META_BLOCK_BYTES};
+use crate::limits::{AL_SLOTS, FORMER_SEARCH_MS, META_BLOCK_BYTES};
 use crate::meta::block::{BlockError, Owner};
+use crate::meta::former::{self, Former};
 use crate::meta::layout::Layout;
 use crate::meta::records::{self, AlTransaction};
 use crate::meta::recovery::{self, RawBlock};
 use crate::meta::superblock::{ChooseError, NodeId, Superblock};
 use crate::replica::authority::OnPeerLost;
 use crate::replica::{Replica, Settings, Start};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a daemon that was just killed may take to let go of the disk: its last operations must end first.
 const TAKE_OVER_WAIT: Duration = Duration::from_secs(10);
@@ -31,11 +33,11 @@ pub(super) struct Opened {
     pub(super) warnings: Vec<String>,
 }
 
-/// Opens the disk of `node` and reads its metadata.
+/// Opens the disk of `node` and reads its metadata, and what was noted of an earlier life.
 ///
 /// # Errors
 /// The disk cannot be used, or its metadata is not ours or not there.
-pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
+pub(super) fn open(config: &Config, node: NodeId, note: &mut Note) -> Result<Opened> {
     let name = &config.name;
     let path = &config.node(node).disk;
     let what = || format!("Cannot attach {name}");
@@ -50,7 +52,7 @@ pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
     })?;
     let owner = Owner { volume: config.volume_id(), node };
     let found = recovery::superblock(&layout, owner, |at| read_block(&backing, at))
-        .map_err(|error| no_metadata(config, node, error))?;
+        .map_err(|error| no_metadata(config, &backing, owner, error))?;
     let read = |at| read_block(&backing, at);
     let activity = match recovery::activity_log(&layout, owner, read) {
         Ok(activity) => activity,
@@ -61,7 +63,7 @@ pub(super) fn open(config: &Config, node: NodeId) -> Result<Opened> {
             mark_everything(&backing, &layout, owner).map_err(|error| Error::io(what(), error))?
         }
     };
-    let start = start_of(config, node, &backing, layout, found, activity)?;
+    let start = start_of(config, node, &backing, layout, found, activity, note.read())?;
     let mut replica = Replica::new(&start);
     let damaged = load_bitmap(&mut replica, &backing, &layout, owner);
     if damaged > 0 {
@@ -79,6 +81,7 @@ fn start_of(
     layout: Layout,
     (superblock, stale_copy): (Superblock, u8),
     activity: AlTransaction,
+    kept: Option<u64>,
 ) -> Result<Start> {
     let mut entropy = [0; 16];
     getrandom::fill(&mut entropy).map_err(|error| {
@@ -93,6 +96,7 @@ fn start_of(
         block_bytes: backing.block_bytes(),
         discard: backing.discard(),
         holes: backing.holes(),
+        kept,
         entropy: u128::from_le_bytes(entropy),
         unix_ms: Clock::unix_ms_at_tick_0(),
         settings: Settings {
@@ -124,6 +128,14 @@ fn when_peer_is_lost(config: &Config, node: NodeId) -> OnPeerLost {
 pub(super) fn read_block(backing: &Backing, at: u64) -> RawBlock {
     let mut block = Box::new([0; META_BLOCK_BYTES]);
     backing.read_at(at, &mut block[..]).ok().map(|()| block)
+}
+
+/// The metadata of a disk that was smaller when it was written: of `owner`, or of anybody. Takes
+/// [`FORMER_SEARCH_MS`] at most.
+pub(crate) fn former(backing: &Backing, owner: Option<Owner>) -> Option<Former> {
+    let end = Instant::now() + Duration::from_millis(FORMER_SEARCH_MS);
+    let read = |at| read_block(backing, at);
+    former::find(backing.bytes(), owner, read, || Instant::now() < end)
 }
 
 /// Says for good that nothing is known: all bits, then a fresh log.
@@ -167,9 +179,22 @@ fn load_bitmap(replica: &mut Replica, backing: &Backing, layout: &Layout, owner:
     damaged
 }
 
-fn no_metadata(config: &Config, node: NodeId, error: ChooseError) -> Error {
+fn no_metadata(config: &Config, backing: &Backing, owner: Owner, error: ChooseError) -> Error {
     let name = &config.name;
-    let path = config.node(node).disk.display();
+    let path = config.node(owner.node).disk.display();
+    if let Some(former) = former(backing, Some(owner)) {
+        return Error::new(Kind::Metadata, format!("Cannot attach {name}"))
+            .why(format!(
+                "{path} has grown: its metadata is where its end was when it had {} bytes, and it has {} now",
+                former.bytes,
+                backing.bytes()
+            ))
+            .remedy(format!(
+                "give it its former size again (of LVM: `lvreduce -L {}b {path}`): a volume cannot grow in this \
+                 version. Not `rblk create`: it makes this a disk without data",
+                former.bytes
+            ));
+    }
     let blank = matches!(
         error,
         ChooseError::Neither { copy0: BlockError::Blank | BlockError::Magic, copy1 }

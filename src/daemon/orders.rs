@@ -24,6 +24,9 @@ const LET_GO_MS: u64 = 1_000;
 /// Pause between two looks at who has the device open, in milliseconds.
 const LET_GO_LOOK_MS: u64 = 50;
 
+/// What ends the node if nobody needs to be asked any more.
+const LEAVE: Request = Request::Detach { force: false };
+
 /// A command that the core is carrying out.
 pub(super) struct Pending {
     id: CommandId,
@@ -87,7 +90,7 @@ impl Orders {
     /// The node is still Primary, but not for long: it must not make a device again.
     fn gives_up_role(&self) -> bool {
         let gives_up =
-            |pending: &Pending| matches!(pending.request, Request::Demote | Request::Detach);
+            |pending: &Pending| matches!(pending.request, Request::Demote | Request::Detach { .. });
         self.left
             || self.held.is_some()
             || self.waiting.is_some()
@@ -118,12 +121,18 @@ impl Daemon {
             Request::Promote { force } => {
                 self.command(request, Command::Promote { force }, Some(answer));
             }
-            Request::Demote | Request::Detach => self.take_device_away(request, Some(answer)),
+            Request::Detach { force: true } => self.take_device_from_users(request, answer),
+            Request::Demote | Request::Detach { .. } => {
+                self.take_device_away(request, Some(answer));
+            }
             Request::HandOver => self.hand_over(answer),
             Request::Disconnect => self.command(request, Command::Disconnect, Some(answer)),
             Request::Connect { discard_my_data, .. } => {
                 self.command(request, Command::Connect { discard_my_data }, Some(answer));
             }
+            Request::Verify => self.command(request, Command::Verify, Some(answer)),
+            Request::StopVerify => self.command(request, Command::StopVerify, Some(answer)),
+            Request::Repair => self.command(request, Command::Repair, Some(answer)),
             Request::Invalidate { peer } => {
                 self.command(request, Command::Invalidate { peer }, Some(answer));
             }
@@ -147,20 +156,15 @@ impl Daemon {
             send(held.answer, Reply::from(error));
         }
         if let Some(waiting) = &mut self.orders.waiting {
-            waiting.request = Request::Detach; // once the device is gone, not the role alone but the node
+            waiting.request = LEAVE; // once the device is gone, not the role alone but the node
             return;
         }
         if self.front.is_none() {
             return self.stop_with(&[]);
         }
         let now = self.clock.now();
-        self.orders.held = Some(Held {
-            request: Request::Detach,
-            answer: None,
-            stops: true,
-            until: now,
-            look_at: now,
-        });
+        self.orders.held =
+            Some(Held { request: LEAVE, answer: None, stops: true, until: now, look_at: now });
     }
 
     /// Ends as the process was asked to.
@@ -177,7 +181,7 @@ impl Daemon {
             return;
         }
         tracing::info!("asked to stop");
-        self.stop_device(Request::Detach, None);
+        self.stop_device(LEAVE, None);
     }
 
     /// The next daemon is about to start: it is to find the device, and with it the role, as they are.
@@ -193,7 +197,7 @@ impl Daemon {
             send(Some(answer), Reply::Ok);
         } else {
             self.orders.wants_primary = false;
-            self.stop_device(Request::Detach, Some(answer));
+            self.stop_device(LEAVE, Some(answer));
         }
     }
 
@@ -226,13 +230,29 @@ impl Daemon {
         }
     }
 
+    /// Without a look at who has it open: they were told, or there is no time for them.
+    fn take_device_from_users(&mut self, request: Request, answer: SyncSender<Reply>) {
+        if self.orders.held.is_some() || self.orders.waiting.is_some() {
+            return self.refuse_second(&request, Some(answer));
+        }
+        tracing::warn!("asked to take the device away, whoever has it open: their requests fail");
+        self.orders.wants_primary = false;
+        if self.front.is_none() {
+            self.remove_left_device();
+        }
+        self.stop_device(request, Some(answer));
+    }
+
+    fn refuse_second(&self, request: &Request, answer: Option<SyncSender<Reply>>) {
+        let error = Error::new(Kind::Busy, self.failed(request))
+            .why("another demote or detach is under way")
+            .remedy("wait for it to end");
+        send(answer, Reply::from(error));
+    }
+
     fn take_device_away(&mut self, request: Request, answer: Option<SyncSender<Reply>>) {
         if self.orders.held.is_some() || self.orders.waiting.is_some() {
-            let error = Error::new(Kind::Busy, self.failed(&request))
-                .why("another demote or detach is under way")
-                .remedy("wait for it to end");
-            send(answer, Reply::from(error));
-            return;
+            return self.refuse_second(&request, answer);
         }
         let now = self.clock.now();
         self.orders.held = Some(Held {
@@ -310,7 +330,7 @@ impl Daemon {
         let Some(Waiting { request, answer }) = self.orders.waiting.take() else { return };
         self.front = None;
         let command = match request {
-            Request::Detach => Command::Detach,
+            Request::Detach { .. } => Command::Detach,
             _ => Command::Demote,
         };
         self.command(request, command, answer);
@@ -366,7 +386,7 @@ impl Daemon {
             return;
         };
         let Pending { request, answer, .. } = self.orders.pending.swap_remove(at);
-        let leaves = matches!(request, Request::Detach | Request::Demote);
+        let leaves = matches!(request, Request::Detach { .. } | Request::Demote);
         if leaves && result == Err(CommandError::Busy) && self.orders.waiting.is_none() {
             // A promotion is under way. Who is asked to stop must not forget it: again when that has ended.
             self.orders.waiting = Some(Waiting { request, answer });
@@ -375,7 +395,7 @@ impl Daemon {
         if let (Request::Connect { no_salvage, .. }, Ok(())) = (&request, result) {
             self.salvage.skip = *no_salvage;
         }
-        if request == Request::Detach && result.is_ok() {
+        if matches!(request, Request::Detach { .. }) && result.is_ok() {
             self.orders.left = true;
         }
         let reply = match result {

@@ -8,18 +8,25 @@
 //!
 //! An accepted connection becomes the current one, and displaces an older one, only when it has said `Hello` for our
 //! volume. Until then it costs a receive buffer and a few seconds, and there are at most [`CANDIDATES_MAX`]: a newer
-//! one takes the place of the oldest, so that those who say nothing do not keep out the peer, which speaks at once.
+//! one takes the place of the oldest, so that those who say nothing do not keep out the peer, which speaks at once. One
+//! from the peer's address gives its place to another from there only.
+//!
+//! With TLS a connection is nobody's until its handshake has ended with the peer's key: neither does the core hear of
+//! one that this node has dialled, nor is an accepted one listened to. A handshake counts as silence.
 //!
 //! A node that stands alone neither dials nor listens: whoever dials it is refused by the kernel.
 
+use super::security::Security;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::io::faults::Faults;
 use crate::io::net::{Connector, Listener, is_accept};
+use crate::io::peer::assembly::SPEAKS_TLS;
 use crate::io::peer::{Body, Link, LinkEvent};
 use crate::io::ring::{Completion, Owner};
-use crate::limits::{RECONNECT_MS, REFUSED_RECONNECT_MS};
+use crate::key::PublicKey;
+use crate::limits::{RECONNECT_MS, REFUSED_RECONNECT_MS, TLS_RECONNECT_MS};
 use crate::meta::superblock::{NodeId, VolumeId};
 use crate::replica::event::{Buf, ConnId, Tick};
 use crate::wire::message::Message;
@@ -32,6 +39,8 @@ const CANDIDATES_MAX: usize = 4;
 const SLOTS_MAX: usize = 4 * CANDIDATES_MAX;
 /// A candidate says `Hello` within this time, in milliseconds.
 const HELLO_MS: u64 = 5_000;
+/// It is told at most this often, in milliseconds, that too many say nothing.
+const CROWD_MS: u64 = 1_000;
 /// Tokens of the listening and the dialling socket.
 const LISTENER: u16 = 0;
 const DIALLER: u16 = 1;
@@ -40,6 +49,8 @@ const DIALLER: u16 = 1;
 enum Standing {
     /// Accepted, and silent so far.
     Candidate { since: Tick },
+    /// Dialled with TLS; the handshake has not ended.
+    Dialled { since: Tick },
     /// The core knows it.
     Current(ConnId),
     /// Given up; its operations are ending.
@@ -53,6 +64,10 @@ struct Slot {
     from: SocketAddr,
     /// The core has been told of it.
     announced: bool,
+    /// A message came.
+    heard: bool,
+    /// The key that the other end has shown, with TLS.
+    key: Option<PublicKey>,
 }
 
 /// Something for the core.
@@ -83,6 +98,12 @@ pub(super) struct Peers {
     next_conn: u64,
     next_instance: u16,
     faults: Faults,
+    security: Security,
+    /// The last connection came to nothing for a reason that will not pass by itself.
+    rests: bool,
+    /// Connections closed since that was last told, and when it was.
+    crowded: u64,
+    crowd_told: Tick,
     /// A `Hello` that made its sender the current link, on its way to the core.
     greeting: Option<(ConnId, Message)>,
     /// Why the last attempt failed.
@@ -101,6 +122,7 @@ impl Peers {
         node: NodeId,
         faults: Faults,
     ) -> Result<Peers> {
+        let security = Security::load(config, node)?;
         let dials = node == NodeId(0);
         let mine = resolve(config, node)?;
         let peer = NodeId(1 - node.0);
@@ -131,6 +153,10 @@ impl Peers {
             next_conn: 1,
             next_instance: DIALLER + 1,
             faults,
+            security,
+            rests: false,
+            crowded: 0,
+            crowd_told: Tick(0),
             greeting: None,
             dial_error: None,
             stopping: false,
@@ -140,13 +166,26 @@ impl Peers {
     /// Dials if it is time, and turns away those who do not speak.
     pub(super) fn tick(&mut self, io: &mut Io, now: Tick) {
         for slot in &mut self.slots {
-            if let Standing::Candidate { since } = slot.standing
-                && now >= since.plus_ms(HELLO_MS)
-            {
-                tracing::warn!("closed a connection from {}: it did not say Hello", slot.from);
-                slot.link.close(io, false);
-                slot.standing = Standing::Closing;
+            let (Standing::Candidate { since } | Standing::Dialled { since }) = slot.standing
+            else {
+                continue;
+            };
+            if now < since.plus_ms(HELLO_MS) {
+                continue;
             }
+            if let Standing::Candidate { .. } = slot.standing {
+                tracing::warn!("closed a connection from {}: it did not say Hello", slot.from);
+            } else {
+                let why = format!("{} has not ended its TLS handshake in time", slot.from);
+                tracing::warn!("{why}");
+                self.dial_error = Some(why);
+                self.rests = true;
+            }
+            slot.link.close(io, false);
+            slot.standing = Standing::Closing;
+        }
+        if std::mem::take(&mut self.rests) {
+            self.dial_at = self.dial_at.max(now.plus_ms(TLS_RECONNECT_MS));
         }
         if self.may_begin() && now >= self.dial_at {
             self.begin(io, now);
@@ -208,7 +247,7 @@ impl Peers {
             dialler.cancel(&mut io.ring);
         }
         for slot in &mut self.slots {
-            if matches!(slot.standing, Standing::Candidate { .. }) {
+            if matches!(slot.standing, Standing::Candidate { .. } | Standing::Dialled { .. }) {
                 slot.link.close(io, false);
                 slot.standing = Standing::Closing;
             }
@@ -225,7 +264,9 @@ impl Peers {
     /// When [`Peers::tick`] has something to do; `None` while it does not.
     pub(super) fn next_tick(&self) -> Option<Tick> {
         let silent = self.slots.iter().filter_map(|slot| match slot.standing {
-            Standing::Candidate { since } => Some(since.plus_ms(HELLO_MS)),
+            Standing::Candidate { since } | Standing::Dialled { since } => {
+                Some(since.plus_ms(HELLO_MS))
+            }
             _ => None,
         });
         silent.chain(self.may_begin().then_some(self.dial_at)).min()
@@ -253,10 +294,14 @@ impl Peers {
             match result {
                 Ok(_) if self.stopping || !self.wanted => {}
                 Ok(socket) => {
-                    self.dial_error = None;
                     self.dial_at = now.plus_ms(RECONNECT_MS);
-                    let conn = self.new_conn();
-                    let standing = Standing::Current(conn);
+                    let standing = if self.security.is_on() {
+                        // The last reason stands until there is a session.
+                        Standing::Dialled { since: now }
+                    } else {
+                        self.dial_error = None;
+                        Standing::Current(self.new_conn())
+                    };
                     self.add(socket, self.address, standing);
                 }
                 Err(error) => self.dial_failed(now, &error.to_string()),
@@ -267,18 +312,50 @@ impl Peers {
     fn on_accept(&mut self, io: &mut Io, now: Tick, done: Completion) {
         let Some(listener) = &mut self.listener else { return };
         let Some((socket, from)) = listener.on_completion(&mut io.ring, done) else { return };
-        if self.stopping || self.slots.len() >= SLOTS_MAX {
+        if self.stopping || !self.has_room(io, now, from) {
             return; // dropped, and thereby closed
         }
-        let candidate = |slot: &&mut Slot| matches!(slot.standing, Standing::Candidate { .. });
-        if self.slots.iter_mut().filter(candidate).count() >= CANDIDATES_MAX
-            && let Some(oldest) = self.slots.iter_mut().find(candidate)
-        {
-            tracing::warn!("closed a connection from {}: too many say nothing", oldest.from);
-            oldest.link.close(io, false);
-            oldest.standing = Standing::Closing;
-        }
         self.add(socket, from, Standing::Candidate { since: now });
+    }
+
+    /// There is room for a connection from `from`, or was made. Who comes from the peer's address is not kept out, or
+    /// pushed out before it has had its say, by any number of others: anybody can connect, and few can from there.
+    fn has_room(&mut self, io: &mut Io, now: Tick, from: SocketAddr) -> bool {
+        let peer = self.address.ip();
+        let most = if from.ip() == peer { SLOTS_MAX } else { SLOTS_MAX - CANDIDATES_MAX };
+        if self.slots.len() >= most {
+            self.crowd(now, from);
+            return false;
+        }
+        let candidate = |slot: &Slot| matches!(slot.standing, Standing::Candidate { .. });
+        let count = self.slots.iter().filter(|slot| candidate(slot)).count();
+        if count < CANDIDATES_MAX {
+            return true;
+        }
+        let stranger = |slot: &Slot| candidate(slot) && slot.from.ip() != peer;
+        let oldest = self.slots.iter().position(stranger);
+        let oldest = match from.ip() == peer {
+            true => oldest.or_else(|| self.slots.iter().position(candidate)),
+            false => oldest,
+        };
+        let gone = oldest.map_or(from, |at| self.slots[at].from);
+        self.crowd(now, gone);
+        let Some(at) = oldest else { return false };
+        self.slots[at].link.close(io, false);
+        self.slots[at].standing = Standing::Closing;
+        true
+    }
+
+    /// Too many connect and say nothing. Said once a second at most: they shall not fill the log, too.
+    fn crowd(&mut self, now: Tick, from: SocketAddr) {
+        self.crowded += 1;
+        if now >= self.crowd_told.plus_ms(CROWD_MS) {
+            let count = std::mem::take(&mut self.crowded);
+            self.crowd_told = now;
+            tracing::warn!(
+                "closed {count} connections that said nothing, the last from {from}: too many at a time"
+            );
+        }
     }
 
     fn add(&mut self, socket: std::os::fd::OwnedFd, from: SocketAddr, standing: Standing) {
@@ -288,9 +365,21 @@ impl Peers {
         }
         let instance = self.next_instance;
         self.next_instance = self.next_instance.wrapping_add(1);
-        let mut link = Link::new(socket, instance);
+        let dialled = matches!(standing, Standing::Dialled { .. });
+        let mut link = match self.security.session(dialled, from.ip()) {
+            Ok(None) => Link::new(socket, instance),
+            Ok(Some(session)) => Link::secure(socket, instance, session),
+            Err(why) => {
+                tracing::error!("{why}");
+                self.dial_error = Some(why);
+                self.rests = true;
+                return;
+            }
+        };
         link.faults = self.faults.clone();
-        self.slots.push(Slot { instance, link, standing, from, announced: false });
+        let slot =
+            Slot { instance, link, standing, from, announced: false, heard: false, key: None };
+        self.slots.push(slot);
         if let Standing::Current(_) = standing
             && let Some(slot) = self.slots.last()
         {
@@ -342,10 +431,13 @@ impl Peers {
         let slot = &mut self.slots[at];
         match (slot.standing, event) {
             (Standing::Current(conn), LinkEvent::Received { message, buf, payload }) => {
+                slot.heard = true;
                 Some(PeerEvent::Received { conn, message, buf, payload })
             }
             (Standing::Current(conn), LinkEvent::Closed { why }) => {
                 slot.standing = Standing::Closing;
+                let said_why = self.security.is_on() && !slot.link.is_lost();
+                self.rests = !slot.heard && (said_why || why == SPEAKS_TLS);
                 Some(PeerEvent::Disconnected { conn, why })
             }
             (Standing::Candidate { .. }, LinkEvent::Received { message, buf, .. }) => {
@@ -355,14 +447,59 @@ impl Peers {
             (Standing::Candidate { .. }, LinkEvent::Closed { why }) => {
                 tracing::warn!("closed a connection from {}: {why}", slot.from);
                 slot.standing = Standing::Closing;
+                self.turned_away(at, &why);
                 None
             }
-            (Standing::Closing, LinkEvent::Received { buf, .. }) => {
+            (Standing::Dialled { .. }, LinkEvent::Secured { key }) => {
+                slot.key = key;
+                self.dial_error = None;
+                let conn = self.new_conn();
+                self.slots[at].standing = Standing::Current(conn);
+                self.slots[at].announced = true;
+                tracing::info!("connected to {} with TLS", self.slots[at].from);
+                Some(PeerEvent::Connected(conn))
+            }
+            (Standing::Dialled { .. }, LinkEvent::Closed { why }) => {
+                let why = format!("{}: {why}", slot.from);
+                slot.standing = Standing::Closing;
+                self.rests = !slot.link.is_lost();
+                if self.dial_error.as_ref() != Some(&why) {
+                    tracing::warn!("{why}");
+                }
+                self.dial_error = Some(why);
+                None
+            }
+            (_, LinkEvent::Secured { key }) => {
+                slot.key = key;
+                None
+            }
+            (Standing::Closing | Standing::Dialled { .. }, LinkEvent::Received { buf, .. }) => {
                 release(io, buf);
                 None
             }
             (Standing::Closing, LinkEvent::Closed { .. }) => None,
         }
+    }
+
+    /// Whoever came from the peer's address and was refused is most likely the peer: the operator should know why.
+    fn turned_away(&mut self, at: usize, why: &str) {
+        let from = self.slots[at].from;
+        let connected = self.slots.iter().any(|slot| matches!(slot.standing, Standing::Current(_)));
+        let about_tls = self.security.is_on() || why == SPEAKS_TLS;
+        if about_tls && !connected && from.ip() == self.address.ip() {
+            self.dial_error = Some(format!("a connection from {from} was refused: {why}"));
+        }
+    }
+
+    /// The key that the connected peer has shown; `None` without TLS.
+    pub(super) fn peer_key(&self) -> Option<PublicKey> {
+        let current = |slot: &&Slot| matches!(slot.standing, Standing::Current(_));
+        self.slots.iter().find(current).and_then(|slot| slot.key)
+    }
+
+    /// This node's own key; `None` without TLS.
+    pub(super) fn key(&self) -> Option<PublicKey> {
+        self.security.key()
     }
 
     /// A candidate has spoken: our peer becomes the current link. So does a stranger while there is none, for the core
@@ -379,6 +516,10 @@ impl Peers {
             let conn = self.new_conn();
             self.slots[at].standing = Standing::Current(conn);
             self.slots[at].announced = true;
+            self.slots[at].heard = true;
+            if self.security.is_on() {
+                self.dial_error = None;
+            }
             tracing::info!("connected from {}", self.slots[at].from);
             self.greeting = Some((conn, message));
             return Some(PeerEvent::Connected(conn));

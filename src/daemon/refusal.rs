@@ -12,13 +12,15 @@ impl Daemon {
         match request {
             Request::Promote { .. } => format!("Cannot promote {name}"),
             Request::Demote => format!("Cannot demote {name}"),
-            Request::Detach => format!("Cannot detach {name}"),
+            Request::Detach { .. } => format!("Cannot detach {name}"),
             Request::HandOver => format!("Cannot hand {name} over"),
             Request::Events { .. } => format!("Cannot watch {name}"),
             Request::Status => format!("Cannot show {name}"),
             Request::Disconnect => format!("Cannot disconnect {name}"),
             Request::Connect { .. } => format!("Cannot connect {name}"),
             Request::Invalidate { .. } => format!("Cannot invalidate {name}"),
+            Request::Verify | Request::StopVerify => format!("Cannot verify {name}"),
+            Request::Repair => format!("Cannot repair what differs on {name}"),
         }
     }
 
@@ -44,7 +46,7 @@ impl Daemon {
                     "bring {peer} back, or run `rblk promote {name} --force`: writes that only {peer} has are then lost"
                 ),
             ),
-            CommandError::PeerIsPrimary => (
+            CommandError::PeerIsPrimary if *request != Request::Repair => (
                 Kind::Refused,
                 format!("{peer} is Primary"),
                 format!("run `rblk demote {name}` on {peer} first"),
@@ -85,9 +87,54 @@ impl Daemon {
                 "this node is being detached".to_owned(),
                 format!("attach {name} again first"),
             ),
-            other => self.explain_order(other),
+            other => self.explain_verify(other).unwrap_or_else(|| self.explain_order(other)),
         };
         Error::new(kind, self.failed(request)).why(why).remedy(remedy)
+    }
+
+    /// What stands in the way of a verify, and of the repair after it; `None` if it is something else.
+    fn explain_verify(&self, error: CommandError) -> Option<(Kind, String, String)> {
+        let name = &self.options.config.name;
+        let peer = &self.options.config.peer_of(self.options.node).name;
+        let (kind, why, remedy) = match error {
+            CommandError::PeerAway => (
+                Kind::Refused,
+                format!("{peer} is not connected, and both disks are needed"),
+                format!("bring {peer} back, then try again"),
+            ),
+            CommandError::PeerTooOld => (
+                Kind::Refused,
+                format!("the rblk on {peer} is older and cannot do it"),
+                format!("upgrade rblk on {peer}, then try again"),
+            ),
+            CommandError::PeerIsPrimary => (
+                Kind::Refused,
+                format!("{peer} is Primary, and a repair copies from the Primary"),
+                format!(
+                    "if the data of {peer} is right, verify and repair there; else `rblk demote {name}` there"
+                ),
+            ),
+            CommandError::NotPrimary => (
+                Kind::Refused,
+                "neither node is Primary: whose data is to be kept is said by making one so".to_owned(),
+                format!("on the node whose data is right run `rblk promote {name}`, then verify and repair there"),
+            ),
+            CommandError::Verifying => (
+                Kind::Busy,
+                "a verify runs on this node".to_owned(),
+                format!(
+                    "watch it with `rblk status {name} --watch`, or end it with `rblk verify {name} --stop`"
+                ),
+            ),
+            CommandError::NothingToRepair => (
+                Kind::Refused,
+                "no verify on this node, since its daemon started, has found a difference that was not repaired"
+                    .to_owned(),
+                format!("run `rblk verify {name}`"),
+            ),
+            _ => return None,
+        };
+        Some((kind, why, remedy))
     }
 
     /// What stands in the way of disconnect, connect and invalidate.

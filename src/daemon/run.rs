@@ -13,6 +13,7 @@ use super::events::Events;
 use super::handlers::Story;
 use super::hops::Hops;
 use super::inherit::{self, Inheritance};
+use super::kept::Note;
 use super::mailbox::{Mailbox, Order};
 use super::orders::Orders;
 use super::peers::{PeerEvent, Peers};
@@ -57,6 +58,7 @@ pub(super) struct Daemon {
     pub(super) io: Io,
     pub(super) clock: Clock,
     pub(super) replica: Replica,
+    pub(super) note: Note,
     pub(super) layout: Layout,
     pub(super) disk: Disk,
     pub(super) peers: Peers,
@@ -105,7 +107,8 @@ impl Daemon {
         let handlers = Handlers::start(&options.config.handlers, io.ring.waker())?;
         let lookout = device::lookout(&options, io.ring.waker())?;
         device::check(&options)?;
-        let mut opened = open::open(&options.config, options.node)?;
+        let mut note = Note::new(&options);
+        let mut opened = open::open(&options.config, options.node, &mut note)?;
         let inheritance = inherit::look(&options, &opened.replica.snapshot().superblock)?;
         for warning in opened.warnings.into_iter().chain(process::protect()) {
             tracing::warn!("{warning}");
@@ -133,6 +136,7 @@ impl Daemon {
             hops: Hops::new(clock.now()),
             clock,
             replica: opened.replica,
+            note,
             layout: opened.layout,
             disk,
             peers,
@@ -263,7 +267,7 @@ impl Daemon {
         let op = OpId(user & !META);
         if user & META != 0 {
             self.feed(Input::MetaDone { op, ok });
-        } else {
+        } else if !self.digest(op, ok) {
             let result = match (ok, zero) {
                 (false, _) => DiskResult::Failed,
                 (true, true) => DiskResult::DoneZero,
@@ -313,18 +317,22 @@ impl Daemon {
 
     /// The status with what is known of whether the device is open: see `users.rs`.
     pub(super) fn status_if(&mut self, open: bool) -> Resource {
+        let now = self.clock.now();
         let around = Surroundings {
             options: &self.options,
-            now: self.clock.now(),
+            now,
             front_address: self.front.as_ref().map(|front| front.address()),
             minor: self.front.as_ref().and_then(|front| front.minor()).unwrap_or(0),
             open,
             upper_pending: self.front_pending,
             dial_error: self.peers.dial_error.clone(),
+            key: self.peers.key().map(|key| key.to_string()),
+            peer_key: self.peers.peer_key().map(|key| key.to_string()),
             device_error: self.orders.device_error.clone(),
             wants_primary: self.orders.wants_primary,
             salvage: self.salvage.status(self.options.config.saves_to()),
             latency: self.hops.latencies(),
+            verify: self.verify_status(now),
         };
         status::resource(&self.replica.snapshot(), &around)
     }

@@ -1,9 +1,10 @@
 //! From a snapshot of the core to what `rblk status` shows.
 
 use super::AttachOptions;
+use crate::config::Security;
 use crate::ctl::status::{
     ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Latency, Path, Peer,
-    PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Salvage, Sync, Why,
+    PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Salvage, Sync, Verify, Why,
 };
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::{GenerationId, History};
@@ -25,6 +26,10 @@ pub(super) struct Surroundings<'a> {
     pub(super) upper_pending: u64,
     /// Why the last attempt to connect failed, or the last connection ended.
     pub(super) dial_error: Option<String>,
+    /// This node's key, with TLS.
+    pub(super) key: Option<String>,
+    /// The key that the connected peer has shown, with TLS.
+    pub(super) peer_key: Option<String>,
     /// Why there was no device when this node was Primary.
     pub(super) device_error: Option<String>,
     /// The node is to become Primary by itself.
@@ -33,6 +38,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) salvage: Option<Salvage>,
     /// Where the time of requests went.
     pub(super) latency: Vec<Latency>,
+    /// The verify that runs, or the last one.
+    pub(super) verify: Option<Verify>,
 }
 
 /// The status as it stands.
@@ -90,6 +97,7 @@ fn connection(s: &Snapshot, around: &Surroundings<'_>) -> Connection {
         name: peer.name.to_string(),
         connection_state: state,
         congested: s.peer_pending as usize >= crate::limits::PEER_DATA_CREDITS,
+        tls: around.peer_key.is_some(),
         peer_role: s.peer_role.map_or(Role::Unknown, Role::from),
         paths: vec![Path {
             this_host: (&me.address).into(),
@@ -111,6 +119,8 @@ fn peer_device(s: &Snapshot, now: Tick) -> PeerDevice {
             Replication::Established => ReplicationState::Established,
             Replication::SyncSource => ReplicationState::SyncSource,
             Replication::SyncTarget => ReplicationState::SyncTarget,
+            Replication::VerifyS => ReplicationState::VerifyS,
+            Replication::VerifyT => ReplicationState::VerifyT,
         },
         peer_disk_state: s.peer_disk.map_or(DiskState::DUnknown, DiskState::from),
         resync_suspended: "no".to_owned(),
@@ -158,6 +168,13 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         }
         .to_owned(),
         address: around.front_address.clone(),
+        security: match around.options.config.net.security {
+            Security::None => "none",
+            Security::Tls => "tls",
+        }
+        .to_owned(),
+        key: around.key.clone(),
+        peer_key: around.peer_key.clone(),
         generation: generation(s.superblock.current, s.superblock.base, &s.superblock.history),
         peer: s.met.map(|met| Peer {
             role: met.role.into(),
@@ -178,6 +195,7 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
             since_connect_bytes: s.counters.resynced_bytes,
             skipped_zero_bytes: s.counters.resynced_zero_bytes,
         },
+        verify: around.verify.clone(),
         al: ActivityLog { active: s.al_active as u64, slots: s.al_slots as u64 },
         peer_timeout_ms: around.options.config.peer_timeout_ms,
         faults: around.options.faults.clone(),
@@ -220,16 +238,14 @@ fn not_promotable(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     }
     match s.disk {
         message::DiskState::UpToDate => {}
-        message::DiskState::Consistent => why.push(
-            "the disk is Consistent: it may be older than the peer's, which has not been heard"
-                .into(),
-        ),
-        message::DiskState::Outdated => {
-            why.push(
-                "the disk is Outdated: this node left first, so the peer's data may be newer"
-                    .into(),
-            );
-        }
+        message::DiskState::Consistent => why.push(format!(
+            "the disk is Consistent: it may be older than the peer's, which has not been heard; {}",
+            forced(around)
+        )),
+        message::DiskState::Outdated => why.push(format!(
+            "the disk is Outdated: this node left first, so the peer's data may be newer; {}",
+            forced(around)
+        )),
         message::DiskState::Inconsistent if s.peer_disk == Some(message::DiskState::UpToDate) => {}
         message::DiskState::Inconsistent => {
             why.push("the disk is Inconsistent: it is fresh, or its resync has not ended".into());
@@ -239,6 +255,13 @@ fn not_promotable(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
         }
     }
     why
+}
+
+/// What is left to somebody who knows more than this node.
+fn forced(around: &Surroundings<'_>) -> String {
+    let config = &around.options.config;
+    let (name, peer) = (&config.name, &config.peer_of(around.options.node).name);
+    format!("if {peer} is lost for good, `rblk promote {name} --force` loses what only {peer} has")
 }
 
 /// Why clients' requests are held, and what ends that.

@@ -28,6 +28,7 @@ pub mod net;
 pub mod peer;
 pub mod ring;
 pub mod thread;
+pub mod tls;
 mod token;
 pub mod ublk;
 mod waker;

@@ -7,6 +7,7 @@
 //!
 //! - [`layout`] computes this picture from the size of the disk alone.
 //! - [`superblock`] is who we are, what our data is, and what we know of the peer.
+//! - [`former`] finds metadata that lies where the end of the disk was before it grew.
 //! - [`records`] is the activity-log transaction and the bitmap page.
 //! - [`block`] is the header that all of them share: magic, version, volume, node, own address, sequence,
 //!   crc32c.
@@ -14,6 +15,7 @@
 //! Torn, foreign, older or unreadable metadata means "I know nothing", never "I am clean".
 
 pub mod block;
+pub mod former;
 pub mod layout;
 pub mod records;
 pub mod recovery;

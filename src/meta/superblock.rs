@@ -13,6 +13,7 @@
 mod codec;
 
 use super::block::{BlockError, Owner, SEQUENCE_MAX};
+use super::layout::Layout;
 use crate::limits::HISTORY_MAX;
 use std::fmt;
 
@@ -170,6 +171,31 @@ pub struct Superblock {
 }
 
 impl Superblock {
+    /// That of a disk which was just created and has never met its peer: with the data of generation `current`, or with
+    /// none.
+    pub fn fresh(owner: Owner, layout: &Layout, current: Option<GenerationId>) -> Superblock {
+        Superblock {
+            sequence: 1,
+            volume: owner.volume,
+            node: owner.node,
+            usable_sectors: layout.data_sectors(),
+            agreed_sectors: 0,
+            current,
+            base: None,
+            history: History::default(),
+            consistent: current.is_some(),
+            outdated: false,
+            peer_outdated: false,
+            sole_source: false,
+            primary: false,
+            crashed: false,
+            parted_primary: false,
+            instance: 0,
+            mark: 0,
+            peer_mark: 0,
+        }
+    }
+
     /// Whose it is.
     pub fn owner(&self) -> Owner {
         Owner { volume: self.volume, node: self.node }

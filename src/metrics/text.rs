@@ -3,7 +3,7 @@
 
 use crate::ctl::status::{
     Connection, ConnectionState, Device, DiskState, Latency, PeerDevice, ReplicationState,
-    Resource, Role,
+    Resource, Role, Verify,
 };
 use crate::limits::HOP_BOUNDS_US;
 use prometheus_client::collector::Collector;
@@ -42,6 +42,7 @@ impl Collector for Snapshot {
         out.resource(status, &of_resource)?;
         out.device(status, &status.device(), &with(&of_resource, [("volume", "0".to_owned())]))?;
         out.latency(&status.rblk.latency, &of_resource)?;
+        out.verify(status.rblk.verify.as_ref(), &of_resource)?;
         let peer = status.connection();
         let of_peer =
             [("peer_node_id", peer.peer_node_id.to_string()), ("conn_name", peer.name.clone())];
@@ -197,6 +198,40 @@ impl Writer<'_> {
                 "rblk_peerdevice_resync_left_seconds",
                 "Time that the running resync will take at its present rate",
                 sync.estimated_seconds_to_finish as f64,
+            ),
+        ] {
+            self.gauge(name, help, labels, value)?;
+        }
+        Ok(())
+    }
+
+    /// Of the verify that runs, or the last one since the daemon's start.
+    fn verify(&mut self, found: Option<&Verify>, labels: &Labels) -> Result {
+        let Some(found) = found else { return Ok(()) };
+        let running = found.state == "running";
+        self.flag("rblk_verify_running", "Whether a verify runs", labels, running)?;
+        let ended = found.began_unix_ms.saturating_add(found.duration_ms) as f64 / 1000.0;
+        let unreadable = found.unreadable_bytes + found.peer_unreadable_bytes;
+        for (name, help, value) in [
+            (
+                "rblk_verify_done_ratio",
+                "How much of the volume the last verify has compared, 0 to 1",
+                found.done_bytes as f64 / found.total_bytes.max(1) as f64,
+            ),
+            (
+                "rblk_verify_differing_bytes",
+                "What the last verify has found to differ between the disks",
+                found.differing_bytes as f64,
+            ),
+            (
+                "rblk_verify_unreadable_bytes",
+                "What the last verify could not read on this node's disk or the peer's",
+                unreadable as f64,
+            ),
+            (
+                "rblk_verify_last_timestamp_seconds",
+                "When the last verify ended, or how far time has gone while it runs, since 1970",
+                ended,
             ),
         ] {
             self.gauge(name, help, labels, value)?;

@@ -46,6 +46,7 @@ impl Replica {
             FrontOp::Flush => unreachable!("answered above"),
         };
         self.resync.pace.request_comes(self.now);
+        self.verify.pace.request_comes(self.now);
         if kind.is_write() {
             self.counters.written_bytes += span.bytes();
         } else {
@@ -205,6 +206,9 @@ impl Replica {
             Kind::FrontZero { .. } => self.write_gate(self.link.has_zero_credit()),
             Kind::PeerRead { .. } => self.own_disk_gate(self.disk >= DiskState::Consistent),
             Kind::PeerWrite { .. } | Kind::PeerZero { .. } => self.peer_write_gate(),
+            Kind::Compare => self.compare_gate(),
+            Kind::PeerDigest { .. } => self.own_disk_gate(self.disk >= DiskState::Consistent),
+            Kind::Rewrite => self.own_disk_gate(self.rewrites()),
             Kind::CopyIn { .. } | Kind::CopyOut => self.own_disk_gate(true),
         };
         match gate {
@@ -225,6 +229,15 @@ impl Replica {
             Gate::Open { local: true, peer: false }
         } else {
             Gate::Refuse
+        }
+    }
+
+    /// Both ends read, or nobody.
+    fn compare_gate(&self) -> Gate {
+        match (self.may_compare(), self.link.has_read_credit()) {
+            (true, true) => Gate::Open { local: true, peer: true },
+            (true, false) => Gate::Hold,
+            _ => Gate::Refuse,
         }
     }
 

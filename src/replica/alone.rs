@@ -197,6 +197,7 @@ impl Replica {
     pub(super) fn on_peer_disk_failed(&mut self) {
         if self.link.peer_has_disk() {
             self.link.set_peer_disk(DiskState::Diskless);
+            self.repair.forget_epochs();
             self.resync_stops();
             self.unstable_becomes_dirty();
             self.flush_lost_peer_disk();

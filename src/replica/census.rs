@@ -30,8 +30,10 @@ pub struct Census {
     pub steps: usize,
     /// Metadata writes with the disk.
     pub meta_writes: usize,
-    /// Resync jobs.
+    /// Jobs of a resync or a repair.
     pub resync_jobs: usize,
+    /// Jobs of a verify.
+    pub verify_jobs: usize,
     /// Copied spans that are not stable.
     pub resync_spans: usize,
     /// Extents in the activity log.
@@ -53,7 +55,8 @@ impl Replica {
             flushes: self.flusher.clients(),
             steps: self.meta.len(),
             meta_writes: self.meta.in_flight as usize,
-            resync_jobs: self.resync.jobs(),
+            resync_jobs: self.resync.jobs() + self.repair.jobs(),
+            verify_jobs: self.verify.jobs(),
             resync_spans: self.resync.spans(),
             al_active: self.activity.active(),
             sent,

@@ -109,7 +109,12 @@ impl Replica {
         if self.activity.unstable() > 0 {
             wanted = wanted.or(Some(self.now.plus_ms(IDLE_FLUSH_MS / 2)));
         }
-        if let Some(rest) = self.resync.rests_until(self.now) {
+        let rests = [
+            self.resync.rests_until(self.now),
+            self.verify_rests_until(),
+            self.repair_rests_until(),
+        ];
+        if let Some(rest) = rests.into_iter().flatten().min() {
             wanted = Some(wanted.map_or(rest, |at| at.min(rest)));
         }
         let armed = self.next_tick.filter(|at| *at > self.now);

@@ -9,6 +9,7 @@
 use crate::meta::superblock::GenerationId;
 use crate::replica::generation::Full;
 use crate::span::Span;
+use crate::wire::digest::Digests;
 use crate::wire::message::{Message, Refusal, Role, ZeroKind};
 
 /// Time in microseconds from an arbitrary start; it never goes back.
@@ -115,6 +116,14 @@ pub enum Command {
         /// The peer's disk, not this node's.
         peer: bool,
     },
+    /// Compare both disks, beside the clients' writes. Answered when it has begun; see
+    /// [`super::Replica::verified`].
+    Verify,
+    /// End the verify or the repair that runs, if one does.
+    StopVerify,
+    /// Copy what the last verify has found to differ from this node, the Primary, to the peer. Answered when it has
+    /// begun; [`Command::StopVerify`] ends it.
+    Repair,
 }
 
 /// Whether this node's data may be overwritten.
@@ -170,6 +179,13 @@ pub enum Input<'a> {
         op: OpId,
         /// How.
         result: DiskResult,
+    },
+    /// A [`DiskOp::Digest`] has ended well; if not, it is a `DiskDone` that failed.
+    Digests {
+        /// Which.
+        op: OpId,
+        /// Of each block of its span.
+        digests: &'a Digests,
     },
     /// A metadata write has ended: it is on stable media, or failed.
     MetaDone {
@@ -248,6 +264,12 @@ pub enum DiskOp {
         /// Where.
         span: Span,
     },
+    /// Read whole blocks and tell the digest of each, in [`Input::Digests`]. The buffer for it is the driver's own
+    /// affair.
+    Digest {
+        /// Where.
+        span: Span,
+    },
     /// Read for the peer. The driver provides the buffer as for `ReadResync`.
     ReadPeer {
         /// Where.
@@ -308,6 +330,8 @@ pub enum Payload {
     Into(FrontId),
     /// The content of the buffer that a `ReadResync` or `ReadPeer` filled. The driver frees it once sent.
     Op(OpId),
+    /// The digests that [`Input::Digests`] has just told, asked for with [`super::Replica::encode_digests`] at once.
+    Digests,
     /// The bits of a bitmap page, asked for with [`super::Replica::encode_bits`] at once.
     Bits {
         /// Its number.
@@ -359,6 +383,14 @@ pub enum Notice {
     },
     /// A resync ended; both disks are equal.
     ResyncDone,
+    /// A verify began.
+    VerifyBegins,
+    /// It is over: see [`super::Replica::verified`].
+    VerifyEnds,
+    /// What a verify has found is being copied to the peer.
+    RepairBegins,
+    /// That is over: see [`super::Replica::verified`].
+    RepairEnds,
     /// By a policy this Primary's data loses against the peer's: whoever can, demote it.
     MustStepDown,
 }
@@ -403,6 +435,16 @@ pub enum CommandError {
     NotFenced,
     /// The peer came back while it was being fenced.
     PeerReturned,
+    /// The peer is not connected.
+    PeerAway,
+    /// The peer's version cannot do this.
+    PeerTooOld,
+    /// A verify runs.
+    Verifying,
+    /// Neither node is Primary: which data is right is said by making one so.
+    NotPrimary,
+    /// No verify has found a difference that was not repaired.
+    NothingToRepair,
 }
 
 /// A wish of the core. Carried out in the order given, where order matters: sends keep it, and disk operations

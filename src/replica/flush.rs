@@ -92,7 +92,9 @@ impl Replica {
     pub(super) fn pump_flush(&mut self) {
         let starved = self.requests.log_is_starved() && self.activity.unstable() > 0;
         // Resync too: an interruption costs what was copied since the last flush, so it must not be long ago.
-        let unstable = self.activity.unstable() > 0 || self.resync.has_unstable();
+        let unstable = self.activity.unstable() > 0
+            || self.resync.has_unstable()
+            || self.repair.has_unstable();
         let idle = unstable && self.now >= self.flusher.last.plus_ms(IDLE_FLUSH_MS);
         self.flusher.wanted |= starved || idle || self.mark_is_due();
         let asked = self.flusher.wanted || !self.flusher.next.is_empty();
@@ -128,6 +130,7 @@ impl Replica {
         flusher.last = self.now;
         self.activity.close_epoch();
         self.resync.close_epoch();
+        self.repair.close_epoch();
         let leg = |on| if on { Leg::Busy } else { Leg::Absent };
         self.flusher.running = Some(Run { local: leg(local), peer: leg(peer) });
         if local {
@@ -215,10 +218,12 @@ impl Replica {
         if both {
             self.activity.closed_is_stable();
             self.resync_is_stable();
+            self.repair_is_stable();
             self.watermark.flush_ended();
         } else if run.peer != Leg::Absent && !back {
             self.unstable_becomes_dirty();
             self.resync.forget_epochs();
+            self.repair.forget_epochs();
         } // else nothing waited for the peer when it began, and what came since is the next flush's
         let one = run.local == Leg::Done || run.peer == Leg::Done;
         // A disk that is being resynced cannot answer for the data, so there is no record to wait for.

@@ -11,7 +11,8 @@
 //!     | be or may not know of each other's writes                 |
 //!  2  | both discard their data                                   | refuse: nobody is left
 //!  3  | a side has no disk: Primary's data must be the peer's,    | one disk, else refuse
-//!     | with what a power cut may have taken from it              |
+//!     | with what a power cut may have taken from it; and a       |
+//!     | Secondary must not have gone on alone before              |
 //!  4  | both fresh                                                | nothing to compare
 //!  5  | one fresh, or declared invalid                            | the other is source, full
 //!  6  | a side was rolled back, and one discards its data         | who discards is target, full
@@ -24,7 +25,8 @@
 //! 12  | same generation, no bits                                  | equal
 //! 13  | same generation, bits, one Outdated                       | it is target, bitmap
 //! 14  | same generation, bits, one Primary now                    | Primary is source, bitmap
-//! 15  | same generation, bits, one crashed as Primary             | survivor is source, bitmap; if the other
+//! 15  | same generation, bits, the power of one may have gone     | the other is source, bitmap
+//!     | or one crashed as Primary                                 | survivor is source, bitmap; if the other
 //!     |                                                           | restarted too, the crashed one is
 //! 16  | same generation, bits, one still tracks the other         | the tracker is source, bitmap
 //! 17  | same generation, bits on one side only                    | that side is source, bitmap
@@ -46,6 +48,10 @@
 //! what was under way. If neither daemon was started anew since, both disks have every write that was completed, so
 //! either may be the source, and whoever is the target loses nothing under its clients. One that is behind by ancestry
 //! must step down, whatever `rr-conflict` says: its clients would see their volume change.
+//!
+//! Daemons die without their hosts, and what was completed is in the caches of their disks then, flushed or not. A host
+//! that loses its power loses that too. So where neither daemon lived on, a disk whose host did ([`State::kept`]) goes
+//! before all that crashes tell.
 //!
 //! A side was rolled back if its watermark is below the one that the other was told of (`watermark.rs`): then neither
 //! equal generations nor bitmaps are believed, whichever of the two was Primary. Rule 12 and not "equal generations"
@@ -225,15 +231,28 @@ fn one_disk(mine: &State, theirs: &State) -> Verdict {
         return Verdict::Refuse(Refusal::RolledBack);
     }
     if without.role == Role::Secondary {
-        return Verdict::OneDisk;
+        return if has_parted(without, with) {
+            Verdict::Refuse(Refusal::SourceOutdated)
+        } else {
+            Verdict::OneDisk
+        };
     }
     if without.current != with.current || with.disk < DiskState::Consistent {
         return Verdict::Refuse(Refusal::NoSource);
     }
     // The bits of a Primary without a disk: what the peer accepted and was not known to have on stable media. One whose
-    // daemon lived on has it still.
-    let may_lack = without.dirty_blocks > 0 && !with.survivor;
+    // daemon lived on, or whose power did, has it still.
+    let may_lack = without.dirty_blocks > 0 && !with.survivor && !with.kept;
     if may_lack { Verdict::Refuse(Refusal::DataLost) } else { Verdict::OneDisk }
+}
+
+/// `without` went on alone before it lost its disk, and `with` has nothing of what was completed then. Should that disk
+/// come back, its data is the newer; until then nobody may take the other's for it unasked.
+fn has_parted(without: &State, with: &State) -> bool {
+    let known = without.current.is_some_and(|id| {
+        with.current == Some(id) || with.base == Some(id) || with.history.contains(id)
+    });
+    without.peer_outdated && without.base.is_some() && !known
 }
 
 /// `who` shows a watermark below what `by` was told to be durable there: its disk was restored from an older image.
@@ -298,6 +317,7 @@ fn same_generation(me: Side<'_>, peer: Side<'_>) -> Verdict {
     let primary = |state: &State| state.role == Role::Primary;
     pick(outdated(theirs), outdated(mine))
         .or(pick(primary(mine), primary(theirs)))
+        .or(pick(mine.kept, theirs.kept))
         .or(match (mine.crashed, theirs.crashed) {
             (true, false) => Some(if theirs.survivor { target } else { source }),
             (false, true) => Some(if mine.survivor { source } else { target }),
@@ -380,7 +400,7 @@ mod tests {
             Just(DiskState::Consistent),
             Just(DiskState::UpToDate)
         ];
-        let flags = any::<(bool, bool, bool, bool, bool)>();
+        let flags = any::<(bool, bool, bool, bool, bool, bool)>();
         let marks = (2u64..4, 0u64..4);
         let past = proptest::collection::vec(0u128..5, 0..3);
         let others = (any_policies(), any::<bool>());
@@ -391,7 +411,7 @@ mod tests {
                 past,
                 disk,
                 dirty_blocks,
-                (primary, crashed, survivor, po, discard),
+                (primary, crashed, survivor, kept, po, discard),
                 (mark, peer_mark),
                 (policies, parted_primary),
             )| {
@@ -406,6 +426,7 @@ mod tests {
                     dirty_blocks,
                     crashed,
                     survivor,
+                    kept,
                     peer_outdated: po,
                     discard_my_data: discard,
                     parted_primary,
@@ -474,7 +495,7 @@ mod tests {
                     prop_assert!(b.disk >= DiskState::Consistent);
                 }
                 Verdict::OneDisk if a.disk <= DiskState::Failed && a.role == Role::Primary => {
-                    prop_assert!(a.dirty_blocks == 0 || b.survivor);
+                    prop_assert!(a.dirty_blocks == 0 || b.survivor || b.kept);
                     prop_assert_eq!(a.current, b.current);
                 }
                 _ => {}
@@ -495,6 +516,7 @@ mod tests {
             dirty_blocks: 1,
             crashed: false,
             survivor: false,
+            kept: false,
             peer_outdated: false,
             discard_my_data: false,
             parted_primary: false,

@@ -1,9 +1,17 @@
 //! Whether what the peer says of itself and its limits fits this node: before anything is said of data.
 
 use super::Replica;
+use super::link::Link;
 use crate::limits::{BLOCK_SECTORS, IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_ZERO_CREDITS};
 use crate::wire::message::{Hello, Refusal, Role};
 use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
+
+impl Link {
+    /// The peer of this connection speaks this version of the protocol.
+    pub(super) fn peer_speaks(&self, version: u16) -> bool {
+        self.peer_hello().is_some_and(|hello| hello.protocol_max >= version)
+    }
+}
 
 impl Replica {
     pub(super) fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {

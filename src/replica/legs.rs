@@ -31,8 +31,10 @@ impl Replica {
     }
 
     pub(super) fn start_local(&mut self, at: u32, request: Request) {
-        let owner =
-            if request.kind == Kind::CopyOut { Owner::CopyRead(at) } else { Owner::Local(at) };
+        let owner = match request.kind {
+            Kind::CopyOut | Kind::Rewrite => Owner::CopyRead(at),
+            _ => Owner::Local(at),
+        };
         let op = self.begin_op(owner);
         let span = request.span;
         self.requests.get_mut(at).op = Some(op);
@@ -45,8 +47,9 @@ impl Replica {
         let what = match request.kind {
             Kind::FrontRead { id } => DiskOp::Read { span, id },
             Kind::PeerRead { .. } => DiskOp::ReadPeer { span },
+            Kind::Compare | Kind::PeerDigest { .. } => DiskOp::Digest { span },
             Kind::CopyOut if is_probe(span) => DiskOp::Probe { span },
-            Kind::CopyOut => DiskOp::ReadResync { span },
+            Kind::CopyOut | Kind::Rewrite => DiskOp::ReadResync { span },
             Kind::FrontWrite { buf, fua, .. } | Kind::PeerWrite { buf, fua, .. } => {
                 DiskOp::Write { span, buf, fua: fua || sole }
             }
@@ -74,7 +77,8 @@ impl Replica {
             Kind::FrontZero { kind, .. } => {
                 (Message::WriteZero { id, span, kind, fua }, Payload::None)
             }
-            _ => unreachable!("only a client's request goes to the peer"),
+            Kind::Compare => (Message::DigestAsk { id, span }, Payload::None),
+            _ => unreachable!("nothing else goes to the peer"),
         };
         self.counters.sent_bytes += message.payload_bytes();
         let entry = self.requests.get_mut(at);
@@ -99,7 +103,10 @@ impl Replica {
                     self.settle(at);
                 }
             }
-            Some(Owner::CopyRead(at)) => self.on_copy_read(at, op, result),
+            Some(Owner::CopyRead(at)) => match self.requests.get(at).kind {
+                Kind::Rewrite => self.on_rewrite_read(at, op, result),
+                _ => self.on_copy_read(at, op, result),
+            },
             Some(Owner::FlushLocal) => self.on_local_flush(ok),
             Some(Owner::FlushForPeer { id, conn, mark }) => {
                 self.on_flush_for_peer(id, conn, mark, ok);
@@ -122,6 +129,8 @@ impl Replica {
         let Request { kind, local_fua, .. } = *self.requests.get(at);
         let peer_takes_over = self.link.peer_can_read();
         match kind {
+            // Nobody waits for the data; whoever verifies is told.
+            Kind::Compare | Kind::PeerDigest { .. } => {}
             _ if local_fua => self.disk_failed("a stable write failed"),
             Kind::FrontRead { .. } | Kind::PeerRead { .. } if !peer_takes_over => {}
             Kind::FrontWrite { .. } | Kind::FrontZero { .. } if !peer_takes_over => {}
@@ -136,10 +145,15 @@ impl Replica {
         self.link.echo(self.ops.since(OpId(id)).unwrap_or_default());
         self.ops.end(OpId(id));
         self.return_credit(at);
-        if self.requests.get(at).kind == Kind::CopyOut {
-            self.copy_ended(at, outcome);
-            return true;
+        match self.requests.get(at).kind {
+            Kind::CopyOut => self.copy_ended(at, outcome),
+            Kind::Rewrite => self.rewrite_ended(at, outcome),
+            _ => self.peer_leg_ended(at, outcome),
         }
+        true
+    }
+
+    fn peer_leg_ended(&mut self, at: u32, outcome: Outcome) {
         let done = outcome == Outcome::Done;
         self.requests.get_mut(at).peer = if done { Leg::Done } else { Leg::Failed };
         if !done && self.requests.get(at).kind.is_front_write() {
@@ -147,7 +161,6 @@ impl Replica {
             self.mark_apart(span);
         }
         self.settle(at);
-        true
     }
 
     fn return_credit(&mut self, at: u32) {
@@ -155,6 +168,7 @@ impl Replica {
         let span = request.span;
         let sent = match request.kind {
             Kind::FrontRead { .. } => Message::Read { id: 0, span },
+            Kind::Compare => Message::DigestAsk { id: 0, span },
             _ if request.sent_zero => Message::ResyncZero { id: 0, span },
             _ => Message::ResyncData { id: 0, span },
         };

@@ -401,7 +401,7 @@ fn counted<'a>(credits: &'a mut Credits, message: &Message) -> Option<&'a mut us
     match message {
         Message::Write { .. } | Message::ResyncData { .. } => Some(&mut credits.data),
         Message::WriteZero { .. } | Message::ResyncZero { .. } => Some(&mut credits.zero),
-        Message::Read { .. } => Some(&mut credits.read),
+        Message::Read { .. } | Message::DigestAsk { .. } => Some(&mut credits.read),
         Message::Flush { .. } => Some(&mut credits.flush),
         _ => None,
     }
@@ -479,6 +479,11 @@ impl Replica {
             ) => self.on_bitmap(message, payload),
             (Phase::Prepare(_) | Phase::Ready, Message::Ready) if !self.link.got_ready => {
                 self.link.got_ready = true;
+            }
+            (Phase::Up, Message::DigestReply { id, span, outcome }) => {
+                if !self.on_digest_reply(id, span, outcome, payload) {
+                    self.broken("digests of nothing that was asked for");
+                }
             }
             (Phase::Up, _) => self.on_peer_message(conn, message, buf),
             _ => {
@@ -658,8 +663,10 @@ impl Replica {
         };
         self.link.phase = Phase::Up;
         self.given_up = None;
-        // The bits of a node without a disk: what the peer had accepted, and may have lost when it was started anew.
-        self.link.has_all |= found != Verdict::OneDisk || peer.dirty_blocks == 0;
+        // The bits of a Primary without a disk: what the peer had accepted, and may have lost when it was started anew.
+        // A Secondary without one says nothing of what its disk had, and that may come back.
+        let told = peer.role == Role::Primary && peer.dirty_blocks == 0;
+        self.link.has_all |= found != Verdict::OneDisk || told;
         self.link.lost_primary = None;
         self.link.last_refusal = None;
         self.link.peer_role = peer.role;
@@ -764,6 +771,7 @@ impl Replica {
             self.rest.link_is_down(self.now);
         }
         self.resync_stops();
+        self.repair.forget_epochs();
         if self.link.peer_is_primary() {
             self.link.lost_primary = Some(self.now);
         }

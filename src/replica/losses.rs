@@ -33,7 +33,11 @@ impl Replica {
 
     fn peers_request_is_orphan(&mut self, at: u32, request: Request) {
         self.requests.get_mut(at).orphan = true;
-        let answered_by_peer = request.kind == Kind::CopyOut && request.peer == Leg::Busy;
+        let answered_by_peer = match request.kind {
+            Kind::Compare => self.compare_lost_peer(at, request),
+            Kind::Rewrite => self.rewrite_lost_peer(request),
+            kind => kind == Kind::CopyOut && request.peer == Leg::Busy,
+        };
         // A blocked one may wait for a client's write that itself waits for the next connection.
         if answered_by_peer || request.phase == Phase::Blocked {
             self.finish(at);

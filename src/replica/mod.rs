@@ -46,6 +46,7 @@ mod overlap;
 mod pace;
 mod peer_side;
 mod persist;
+mod repair;
 mod request;
 mod rest;
 mod resync;
@@ -53,12 +54,14 @@ mod role;
 mod settle;
 pub mod snapshot;
 pub mod split_brain;
+mod verify;
 mod watermark;
 
 use crate::limits::{AL_RING_BLOCKS, AL_SLOTS, PAGE_BIT_BYTES, REQUESTS_MAX};
 use crate::meta::layout::Layout;
 use crate::meta::records::AlTransaction;
 use crate::meta::superblock::{GenerationId, NodeId, Superblock};
+use crate::wire::PROTOCOL_2;
 use crate::wire::message::{DiskState, Message, Role, State};
 use crate::wire::policy::Policies;
 use activity::ActivityLog;
@@ -73,12 +76,15 @@ use link::Link;
 use ops::Ops;
 use orders::Orders;
 use overlap::Overlap;
+use repair::Repair;
 use request::Requests;
 use rest::Rest;
 use resync::Resync;
 use role::RoleChange;
 pub use snapshot::{Connection, GreetingWaits, Replication, Snapshot, StandAlone, Suspended};
 use std::collections::VecDeque;
+use verify::Verify;
+pub use verify::{Verified, VerifyStage};
 use watermark::Watermark;
 
 /// What an operator may tune.
@@ -122,6 +128,8 @@ pub struct Start {
     pub discard: bool,
     /// The local disk tells holes, which read as zeroes, from data: a file does.
     pub holes: bool,
+    /// What [`Replica::kept`] said last in an earlier life on this disk, if the host has not lost its power since.
+    pub kept: Option<u64>,
     /// Entropy from the operating system, for generation ids.
     pub entropy: u128,
     /// The time of day at [`Tick`] 0, in milliseconds since 1970, for generation ids: people want to know when.
@@ -151,6 +159,8 @@ pub struct Replica {
     disk: DiskState,
     /// Sectors that clients see: the agreed size, or our own before the nodes met.
     sectors: u64,
+    /// The earlier life of the daemon had every write that was ever completed, and its disk has them still.
+    kept: bool,
     link: Link,
     requests: Requests,
     overlap: Overlap,
@@ -167,6 +177,8 @@ pub struct Replica {
     separation: Separation,
     rest: Rest,
     resync: Resync,
+    verify: Verify,
+    repair: Repair,
     role_change: RoleChange,
     orders: Orders,
     consent: Consent,
@@ -210,6 +222,8 @@ impl Replica {
         let sb = start.superblock;
         sb.check().expect("the superblock was checked when it was read");
         let sectors = if sb.agreed_sectors > 0 { sb.agreed_sectors } else { sb.usable_sectors };
+        // The last life on this disk, or one that ended before its number was on it.
+        let kept = |instance| instance == sb.instance || instance == sb.instance + 1;
         let mut replica = Replica {
             now: Tick(0),
             ran: Tick(0),
@@ -224,6 +238,7 @@ impl Replica {
             role: Role::Secondary,
             disk: role::disk_at_start(&sb),
             sectors,
+            kept: start.kept.is_some_and(kept),
             link: Link::new(),
             requests: Requests::new(),
             overlap: Overlap::with_capacity(REQUESTS_MAX),
@@ -239,6 +254,8 @@ impl Replica {
             separation: Separation::default(),
             rest: Rest::default(),
             resync: Resync::new(start.holes),
+            verify: Verify::new(),
+            repair: Repair::default(),
             role_change: RoleChange::default(),
             orders: Orders::default(),
             consent: Consent::default(),
@@ -307,6 +324,7 @@ impl Replica {
         match input {
             Input::Request { id, op } => self.on_request(id, op),
             Input::DiskDone { op, result } => self.on_disk_done(op, result),
+            Input::Digests { op, digests } => self.on_digests(op, digests),
             Input::MetaDone { op, ok } => self.on_meta_done(op, ok),
             Input::Connected { conn } => self.on_connected(conn),
             Input::Received { conn, message, buf, payload } => {
@@ -340,6 +358,16 @@ impl Replica {
         self.link.has_lost_primary()
     }
 
+    /// The number of this life on this disk, if the disk has every write that was ever completed, flushed or not. Not
+    /// of one that was given up, which may have dropped what was in its cache.
+    ///
+    /// A driver notes it where it does not outlive the power, before it carries out what the core wishes: the next life
+    /// starts with it. Without the note less is known of which disk has more, and nothing else is lost.
+    pub fn kept(&self) -> Option<u64> {
+        let has_all = self.kept || self.link.has_all();
+        (has_all && self.has_disk()).then_some(self.sb.instance)
+    }
+
     /// The node's role.
     pub fn role(&self) -> Role {
         self.role
@@ -355,6 +383,8 @@ impl Replica {
             self.pump_requests();
             self.pump_flush();
             self.pump_resync();
+            self.pump_verify();
+            self.pump_repair();
             self.pump_requests();
             self.pump_watermark();
             self.pump_meta();
@@ -378,6 +408,8 @@ impl Replica {
         );
         assert!(self.requests.len() <= REQUESTS_MAX, "requests are bounded");
         assert!(self.link.is_up() || !self.resync.is_active(), "a resync needs a connection");
+        let beside = self.verify.jobs() + self.repair.jobs();
+        assert!(!self.resync.is_active() || beside == 0, "what is being copied is not compared");
     }
 
     fn on_command(&mut self, id: CommandId, command: Command) {
@@ -388,6 +420,9 @@ impl Replica {
             Command::Disconnect => self.disconnect(id),
             Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
             Command::Invalidate { peer } => self.invalidate(id, peer),
+            Command::Verify => self.verify(id),
+            Command::StopVerify => self.stop_verify(id),
+            Command::Repair => self.repair(id),
         }
     }
 
@@ -402,6 +437,7 @@ impl Replica {
             dirty_blocks: if self.alone.is_secured() { 0 } else { self.dirty.count() },
             crashed: self.sb.crashed,
             survivor: self.link.has_all(),
+            kept: self.kept().is_some() && self.link.peer_speaks(PROTOCOL_2),
             peer_outdated: self.sb.peer_outdated,
             discard_my_data: self.orders.discard_my_data(),
             parted_primary: self.sb.base.is_some() && self.sb.parted_primary,

@@ -24,7 +24,7 @@
 //! their blocks are marked until both disks have them.
 
 use super::Replica;
-use super::request::{Kind, Leg, Phase, Request};
+use super::request::{Leg, Phase, Request};
 
 impl Replica {
     /// The peer says which of two writes comes first.
@@ -95,6 +95,6 @@ fn gives_way(own: &Request) -> bool {
             let unanswered = matches!(own.peer, Leg::Busy | Leg::Absent | Leg::Lost);
             own.kind.is_front_write() && unanswered && !with_disk
         }
-        _ => own.kind.is_front_write() || own.kind == Kind::CopyOut,
+        _ => own.kind.is_front_write() || own.kind.is_own_lock(),
     }
 }

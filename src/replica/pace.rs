@@ -1,33 +1,63 @@
 //! How many jobs a resync has in flight beside clients: as many as do not hurt them.
 //!
 //! ```text
-//!   no client ──────────────────────────────► all jobs
+//!   no client ────────────────────────────────► all jobs
 //!      │ ▲ none for LINGER_MS
 //!      ▼ │
 //!   listen: no job starts, clients are alone ──► run: some jobs ──┐
-//!      ▲                                          │ every SAMPLES requests: slower than alone by more than
-//!      │                                          │ half? half as many, at least one. Hardly slower? one more
+//!      ▲                                          │ requests slower than alone by more than half, or more than
+//!      │                                          │ one in a hundred slower than BOUND? half as many jobs, at
+//!      │                                          │ least one; then that one with pauses. Hardly slower, and none
+//!      │                                          │ of many? shorter pauses, one more job
 //!      └──────────────── after RUN_MS ────────────┘
+//!
+//!   BOUND: 7/4 of what 99 of 100 requests were faster than while nothing was copied
 //! ```
 //!
 //! A client that waits for each answer is absent between two requests: it counts as there for a while. What a request
 //! takes without a resync depends on the hour, so that is measured again and again; with one job left the resync goes
-//! on whatever clients measure: that is its guaranteed share. It begins with all jobs: most resyncs are short, and
-//! until one has ended there is one good disk.
+//! on whatever clients measure: that is its guaranteed share. Pauses are for disks without heads, where a third of what
+//! one job can do is much, and where a job that is slow once in a while is all that clients suffer from. The mean says
+//! what clients lose in throughput, the hundredth request what they wait at worst; a disk with a deep queue hides one
+//! of the two from the other.
 
 use crate::limits::RESYNC_JOBS_MAX;
 use crate::replica::event::Tick;
 
 /// A client counts as there for this long after its last request, in milliseconds.
 const LINGER_MS: u64 = 200;
-/// Clients are listened to for at most this long, in milliseconds.
-const LISTEN_MS: u64 = 20;
+/// Clients are listened to for at most this long, in milliseconds, if anything was heard of them in that time.
+const LISTEN_MS: u64 = 30;
+/// And for so long if not, and nothing is known of them: their requests take long.
+const LISTEN_LONG_MS: u64 = 300;
 /// And for so many requests.
 const LISTEN_SAMPLES: u64 = 32;
+/// The first ones still meet what the disks have in their queues: so many, and those of so many milliseconds.
+const SETTLE_SAMPLES: u64 = 8;
+const SETTLE_MS: u64 = 10;
 /// Then the resync runs for this long, in milliseconds: listening costs it at most a fiftieth.
-const RUN_MS: u64 = 1_000;
-/// Requests between two looks at their latency.
+const RUN_MS: u64 = 1_500;
+/// Requests between two looks at their mean latency.
 const SAMPLES: u64 = 32;
+/// Or so many, when the resync has run for its time.
+const SAMPLES_LEAST: u64 = 4;
+/// Jobs when clients come: more, as soon as it is known that they do not hurt.
+const BEGIN_JOBS: usize = 2;
+/// Slow requests and others weigh so that one slow one in a hundred keeps the balance.
+const SLOW_WEIGHT: i32 = 99;
+/// Above this balance jobs are halved: two slow ones with few between them.
+const SLOW_MANY: i32 = 150;
+/// At this balance a pause may be shorter.
+const SLOW_NONE: i32 = -128;
+/// A request in a hundred takes at most so many times the mean. What was learnt of larger requests, or of more at a
+/// time, says little about those of now.
+const TAIL_MEANS: u64 = 3;
+/// A disk that answers its clients faster than this, in microseconds, has no heads to move.
+const SEEKLESS_US: u64 = 1_000;
+/// The longest pause after a job, in times of what the job took.
+const PAUSE_MAX: u64 = 2;
+/// And in microseconds: a job that hung is no measure.
+const PAUSE_MAX_US: u64 = 100_000;
 
 /// The time that requests take.
 #[derive(Clone, Copy, Default, Debug)]
@@ -47,8 +77,38 @@ impl Mean {
     }
 }
 
+/// What 99 of 100 requests are faster than: found by stochastic approximation (Robbins and Monro, "A Stochastic
+/// Approximation Method", 1951), in steps that are a part of the value: up by 1/16 with a slower one, down by a
+/// ninety-ninth of that with a faster one.
+#[derive(Clone, Copy, Default, Debug)]
+struct Tail {
+    /// Microseconds, times 2^16; 0: nothing is known.
+    scaled: u64,
+}
+
+impl Tail {
+    fn add(&mut self, us: u64) {
+        let scaled = us.min(u64::from(u32::MAX)) << 16;
+        self.scaled = match self.scaled {
+            0 => 2 * scaled,
+            tail if scaled > tail => tail + tail / 16,
+            tail => tail - tail / (16 * 99),
+        };
+    }
+
+    fn keep_below(&mut self, us: u64) {
+        self.scaled = self.scaled.min(us << 16);
+    }
+
+    fn us(self) -> Option<u64> {
+        (self.scaled > 0).then_some(self.scaled >> 16)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
+    /// No clients are there.
+    Free,
     Listen,
     Run,
 }
@@ -61,31 +121,54 @@ pub(super) struct Pace {
     since: Tick,
     /// Microseconds of a request without a resync beside it, when that was last measured.
     alone_us: Option<u64>,
+    /// Of requests without a resync beside them, those before it began included.
+    tail: Tail,
     heard: Mean,
+    /// Requests that were heard of in this phase while nothing was copied.
+    settled: u64,
+    /// The balance of slow requests and others.
+    slow: i32,
     jobs: usize,
+    /// The pause after a job, in times of what the job took. Only one job runs at a time then.
+    pause: u64,
+    /// The job that runs alone began.
+    began: Tick,
+    /// The pause ends.
+    rests_until: Tick,
 }
 
 impl Pace {
     pub(super) fn new() -> Pace {
         Pace {
             last_request: None,
-            phase: Phase::Run,
+            phase: Phase::Free,
             since: Tick(0),
             alone_us: None,
+            tail: Tail::default(),
             heard: Mean::default(),
+            settled: 0,
+            slow: 0,
             jobs: RESYNC_JOBS_MAX,
+            pause: 0,
+            began: Tick(0),
+            rests_until: Tick(0),
         }
     }
 
-    /// A resync begins: nothing that was measured before counts.
+    /// A resync begins: the mean that was measured before does not count.
     pub(super) fn begins(&mut self, now: Tick) {
-        *self = Pace { last_request: self.last_request, ..Pace::new() };
-        self.turn(Phase::Listen, now);
+        *self = Pace { last_request: self.last_request, tail: self.tail, ..Pace::new() };
+        self.since = now;
     }
 
     /// A client's request has come.
     pub(super) fn request_comes(&mut self, now: Tick) {
         self.last_request = Some(now);
+    }
+
+    /// A client's request that came at `arrived` is answered, and nothing is copied.
+    pub(super) fn request_ends_alone(&mut self, arrived: Tick, now: Tick) {
+        self.tail.add(now.since(arrived));
     }
 
     /// A client's request that came at `arrived` is answered; `jobs` of the resync are in flight.
@@ -94,41 +177,78 @@ impl Pace {
         match self.phase {
             // Of one that came before, a part was spent beside jobs.
             Phase::Listen if arrived >= self.since && jobs == 0 => {
-                self.heard.add(us);
+                self.settled += 1;
+                let settled_by = self.since.plus_ms(SETTLE_MS);
+                if self.settled > SETTLE_SAMPLES || arrived >= settled_by {
+                    self.heard.add(us);
+                    self.tail.add(us);
+                }
                 if self.heard.count >= LISTEN_SAMPLES {
                     self.turn(Phase::Run, now);
                 }
             }
-            Phase::Run => {
+            Phase::Run if arrived >= self.since => {
                 self.heard.add(us);
+                self.weigh(us);
                 if self.heard.count >= SAMPLES {
                     self.adjust();
                 }
             }
-            Phase::Listen => {}
+            _ => {}
         }
+    }
+
+    /// A job begins.
+    pub(super) fn job_begins(&mut self, now: Tick) {
+        self.began = now;
+    }
+
+    /// A job ends.
+    pub(super) fn job_ends(&mut self, now: Tick) {
+        let pause = (self.pause * now.since(self.began)).min(PAUSE_MAX_US);
+        self.rests_until = Tick(now.0 + pause);
     }
 
     /// How many jobs may be in flight now; `pending`: a client waits for an answer.
     pub(super) fn window(&mut self, now: Tick, pending: bool) -> usize {
         if !self.has_clients(now, pending) {
+            self.phase = Phase::Free;
             return RESYNC_JOBS_MAX;
         }
         match self.phase {
-            Phase::Listen if now >= self.since.plus_ms(LISTEN_MS) => self.turn(Phase::Run, now),
-            Phase::Run if now >= self.since.plus_ms(RUN_MS) => self.turn(Phase::Listen, now),
+            Phase::Free => {
+                self.jobs = BEGIN_JOBS;
+                self.pause = 0;
+                self.turn(Phase::Listen, now);
+            }
+            Phase::Listen if now >= self.listens_until() => self.turn(Phase::Run, now),
+            Phase::Run if now >= self.since.plus_ms(RUN_MS) => {
+                if self.heard.count >= SAMPLES_LEAST {
+                    self.adjust();
+                }
+                self.turn(Phase::Listen, now);
+            }
             _ => {}
         }
         match self.phase {
-            Phase::Listen => 0,
-            Phase::Run => self.jobs,
+            Phase::Run if self.pause == 0 || now >= self.rests_until => self.jobs,
+            _ => 0,
         }
     }
 
     /// While no job may start: when to look again.
-    pub(super) fn listens_until(&self, now: Tick) -> Option<Tick> {
-        let until = self.since.plus_ms(LISTEN_MS);
-        (self.phase == Phase::Listen && until > now).then_some(until)
+    pub(super) fn waits_until(&self, now: Tick) -> Option<Tick> {
+        let until = match self.phase {
+            Phase::Listen => self.listens_until(),
+            Phase::Run if self.pause > 0 => self.rests_until,
+            _ => return None,
+        };
+        (until > now).then_some(until)
+    }
+
+    fn listens_until(&self) -> Tick {
+        let unknown = self.alone_us.is_none() && self.heard.count == 0;
+        self.since.plus_ms(if unknown { LISTEN_LONG_MS } else { LISTEN_MS })
     }
 
     /// True if clients are there, or were a moment ago.
@@ -140,17 +260,45 @@ impl Pace {
         let heard = std::mem::take(&mut self.heard).us();
         if self.phase == Phase::Listen {
             self.alone_us = heard.or(self.alone_us);
+            if let Some(alone) = self.alone_us {
+                self.tail.keep_below(TAIL_MEANS * alone);
+            }
         }
+        self.settled = 0;
         self.phase = phase;
         self.since = now;
+    }
+
+    /// One request counts as slow, or not.
+    fn weigh(&mut self, us: u64) {
+        let Some(tail) = self.tail.us() else { return };
+        let slow = us > tail + tail / 4 * 3;
+        self.slow = (self.slow + if slow { SLOW_WEIGHT } else { -1 }).max(SLOW_NONE);
+        if self.slow > SLOW_MANY {
+            self.slow = 0;
+            let seekless = self.alone_us.is_some_and(|us| us < SEEKLESS_US);
+            match self.jobs {
+                1 if seekless => self.pause = (self.pause + 1).min(PAUSE_MAX),
+                _ => self.fewer(),
+            }
+        }
+    }
+
+    fn fewer(&mut self) {
+        self.jobs = (self.jobs / 2).max(1);
     }
 
     fn adjust(&mut self) {
         let heard = std::mem::take(&mut self.heard).us();
         let (Some(beside), Some(alone)) = (heard, self.alone_us) else { return };
-        if beside > alone + alone / 2 {
-            self.jobs = (self.jobs / 2).max(1);
-        } else if beside <= alone + alone / 4 {
+        if self.pause > 0 {
+            if self.slow <= SLOW_NONE {
+                self.pause -= 1;
+                self.slow = 0;
+            }
+        } else if beside > alone + alone / 2 {
+            self.fewer();
+        } else if beside <= alone + alone / 4 && self.slow <= 0 {
             self.jobs = (self.jobs + 1).min(RESYNC_JOBS_MAX);
         }
     }
@@ -206,6 +354,65 @@ mod tests {
             "listening costs little: {listening} of {}",
             windows.len()
         );
+    }
+
+    #[test]
+    fn slow_requests_make_pauses_and_none_ends_them() {
+        let mut pace = Pace::new();
+        let mut now = Tick(1_000_000);
+        pace.begins(now);
+        // Every fifteenth request meets a job that takes long, if one runs: with pauses it is every forty-fifth.
+        let mut number = 0;
+        let mut step = |pace: &mut Pace, slow: u64| {
+            let arrived = now;
+            pace.request_comes(now);
+            let jobs = pace.window(now, true);
+            if jobs > 0 {
+                pace.job_begins(now);
+            }
+            number += 1;
+            let us = if jobs > 0 && number % 15 == 0 { slow } else { 100 };
+            now = Tick(now.0 + us);
+            pace.request_ends(arrived, now, 0);
+            if jobs > 0 {
+                pace.job_ends(now);
+            }
+            (pace.jobs, pace.pause)
+        };
+        let hurt: Vec<_> = (0..20_000).map(|_| step(&mut pace, 1_000)).skip(10_000).collect();
+        assert!(hurt.iter().all(|(jobs, pause)| *jobs <= 2 && *pause <= PAUSE_MAX));
+        assert!(hurt.iter().filter(|(_, pause)| *pause == PAUSE_MAX).count() > hurt.len() / 4);
+        let well = (0..20_000).map(|_| step(&mut pace, 100)).last();
+        assert_eq!(well, Some((RESYNC_JOBS_MAX, 0)), "clients that are not hurt slow nothing");
+    }
+
+    #[test]
+    fn the_tail_is_what_one_in_a_hundred_is_above_and_forgets() {
+        let mut tail = Tail::default();
+        let add = |tail: &mut Tail, times: u64, fast: u64, slow: u64| {
+            for number in 0..times {
+                tail.add(if number % 50 == 49 { slow } else { fast });
+            }
+        };
+        add(&mut tail, 20_000, 200, 900);
+        assert!((500..1_100).contains(&tail.us().expect("known")), "{tail:?}");
+        add(&mut tail, 20_000, 100, 101);
+        assert!((90..130).contains(&tail.us().expect("known")), "{tail:?}");
+        tail.keep_below(50);
+        assert_eq!(tail.us(), Some(50));
+        tail.add(u64::MAX);
+        assert!(tail.us().expect("known") < 60, "one request is no news");
+    }
+
+    #[test]
+    fn slow_clients_are_measured_too() {
+        for us in [2_000, 4_000, 8_000, 20_000, 100_000] {
+            let windows = run(&mut Pace::new(), 60_000, |_| us);
+            assert!(windows.contains(&RESYNC_JOBS_MAX), "{us}: {:?}", windows.iter().max());
+            let windows = run(&mut Pace::new(), 60_000, |jobs| us * (1 + jobs as u64));
+            let last = &windows[windows.len() / 2..];
+            assert!(last.iter().all(|jobs| *jobs <= 2) && last.contains(&1), "{us}: {last:?}");
+        }
     }
 
     #[test]

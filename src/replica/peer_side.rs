@@ -13,6 +13,7 @@ impl Replica {
             Message::Write { .. }
             | Message::WriteZero { .. }
             | Message::Read { .. }
+            | Message::DigestAsk { .. }
             | Message::ResyncData { .. }
             | Message::ResyncZero { .. }
             | Message::Flush { .. } => {
@@ -32,7 +33,7 @@ impl Replica {
                 self.is_answer_to(id, Kind::is_front_write) && self.on_peer_answer(id, outcome)
             }
             Message::ResyncAck { id, outcome } => {
-                self.is_answer_to(id, |kind| kind == Kind::CopyOut)
+                self.is_answer_to(id, |kind| matches!(kind, Kind::CopyOut | Kind::Rewrite))
                     && self.on_peer_answer(id, outcome)
             }
             Message::ReadReply { id, span, outcome } => {
@@ -81,6 +82,9 @@ impl Replica {
                 self.on_copy_in(id, span, Some(buf));
             }
             (Message::ResyncZero { id, span }, None) => self.on_copy_in(id, span, None),
+            (Message::DigestAsk { id, span }, None) if self.fits(span) => {
+                self.on_digest_ask(id, span);
+            }
             (Message::Flush { id, mark }, None) => self.flush_for_peer(id, conn, mark),
             (_, buf) => {
                 self.release(buf);

@@ -54,6 +54,14 @@ pub(super) enum Kind {
     },
     /// A resync job at the source: locked, read, sent, answered.
     CopyOut,
+    /// A job of a repair: locked, read, sent, answered.
+    Rewrite,
+    /// A job of a verify: locked, read on both nodes, compared.
+    Compare,
+    /// The peer verifies: locked, read, answered.
+    PeerDigest {
+        id: u64,
+    },
     /// Resync data at the target. `None`: zeroes.
     CopyIn {
         id: u64,
@@ -177,6 +185,7 @@ impl Requests {
 }
 
 impl Kind {
+    /// It has its span for itself while it runs: it writes, or must not be written over.
     pub(super) fn is_write(self) -> bool {
         !matches!(self, Kind::FrontRead { .. } | Kind::PeerRead { .. })
     }
@@ -187,6 +196,11 @@ impl Kind {
 
     pub(super) fn is_front_write(self) -> bool {
         self.is_front() && self.is_write()
+    }
+
+    /// This node's clients do not wait for it: it only keeps them off while it reads.
+    pub(super) fn is_own_lock(self) -> bool {
+        matches!(self, Kind::CopyOut | Kind::Compare | Kind::Rewrite)
     }
 
     pub(super) fn is_peer_write(self) -> bool {

@@ -22,8 +22,8 @@ use super::pace::Pace;
 use super::request::{Kind, Leg};
 use super::{Owner, Replica};
 use crate::limits::{
-    BLOCK_BYTES, BLOCK_SECTORS, EXTENT_BYTES, IO_BYTES_MAX, RESYNC_JOBS_MAX,
-    RESYNC_UNSTABLE_SPANS_MAX, ZERO_BYTES_MAX,
+    BLOCK_BYTES, EXTENT_BYTES, IO_BYTES_MAX, RESYNC_JOBS_MAX, RESYNC_UNSTABLE_SPANS_MAX,
+    ZERO_BYTES_MAX,
 };
 use crate::meta::superblock::{GenerationId, History};
 use crate::replica::durable::Step;
@@ -33,8 +33,8 @@ use crate::replica::event::{
 use crate::span::Span;
 use crate::wire::message::{DiskState, Message, Outcome};
 
-/// Pause before a span is tried again that the target's client was writing, in milliseconds.
-const SKIPPED_PAUSE_MS: u64 = 10;
+/// Pause before a span is tried again that the peer's client was writing, in milliseconds.
+pub(super) const SKIPPED_PAUSE_MS: u64 = 10;
 /// Pause before a span is tried again that could not be read or written, in milliseconds.
 const FAILED_PAUSE_MS: u64 = 1_000;
 
@@ -136,20 +136,23 @@ impl Resync {
     /// When the next pass or the next job may begin, if one is waited for.
     pub(super) fn rests_until(&self, now: Tick) -> Option<Tick> {
         let rest = (self.rest_until > now).then_some(self.rest_until);
-        let until = rest.into_iter().chain(self.pace.listens_until(now)).min();
+        let until = rest.into_iter().chain(self.pace.waits_until(now)).min();
         until.filter(|_| self.stage == Stage::Copying)
     }
 
-    /// A client's request that came at `arrived` is answered: of no interest unless something is copied beside it.
+    /// A client's request that came at `arrived` is answered.
     pub(super) fn request_ends(&mut self, arrived: Tick, now: Tick) {
-        if self.stage == Stage::Copying {
-            self.pace.request_ends(arrived, now, self.jobs);
+        match self.stage {
+            Stage::Off => self.pace.request_ends_alone(arrived, now),
+            Stage::Copying => self.pace.request_ends(arrived, now, self.jobs),
+            _ => {}
         }
     }
 
     /// A job has left.
-    pub(super) fn job_ended(&mut self, at: u32) {
+    pub(super) fn job_ended(&mut self, at: u32, now: Tick) {
         self.probe_ended(at);
+        self.pace.job_ends(now);
         assert!(self.jobs > 0, "jobs are counted");
         self.jobs -= 1;
     }
@@ -263,6 +266,7 @@ impl Replica {
             }
             let Some(span) = self.next_to_copy(clients) else { break };
             self.resync.jobs += 1;
+            self.resync.pace.job_begins(self.now);
             let at = self.admit(Kind::CopyOut, span);
             self.resync.probing = is_probe(span).then_some(at);
         }
@@ -308,10 +312,8 @@ impl Replica {
         };
         let run = self.dirty.run(first, longest / BLOCK_BYTES);
         self.resync.cursor = run.end;
-        let start = run.start * BLOCK_SECTORS;
         // A volume is a whole number of blocks, so a run never passes its end.
-        let sectors = u32::try_from((run.end - run.start) * BLOCK_SECTORS).ok()?;
-        let span = Span::new(start, sectors)?;
+        let span = Span::of_blocks(run)?;
         assert!(span.within(self.sectors), "marked blocks lie within the volume");
         Some(span)
     }
@@ -387,18 +389,18 @@ impl Replica {
         self.resync.closed = closed;
     }
 
-    /// The target: a span of the source's data.
+    /// The target: a span of the source's data. Or the peer repairs.
     pub(super) fn on_copy_in(&mut self, id: u64, span: Span, buf: Option<Buf>) {
         let receiving = self.resync.stage == Stage::Receiving;
-        let whole = span.whole_blocks() == span.blocks();
-        if !receiving || !span.within(self.sectors) || !whole {
+        let repair = buf.is_some() && self.may_be_repair();
+        if !(receiving || repair) || !span.within(self.sectors) || !span.is_whole() {
             self.release(buf);
             self.broken("resync data out of turn");
             return;
         }
         let meets_client =
             self.overlap.overlapping(span).any(|at| self.requests.get(at).kind.is_front_write());
-        if meets_client {
+        if meets_client || (repair && self.declines_repair()) {
             self.release(buf);
             self.answer_resync(id, span, buf.is_some(), Outcome::Skipped);
             return;

@@ -29,12 +29,15 @@ impl Replica {
             Kind::PeerRead { .. } | Kind::PeerWrite { .. } | Kind::PeerZero { .. } => {
                 self.answer_peer(at, request);
             }
+            Kind::Compare => self.compare_settled(at, request),
+            Kind::PeerDigest { .. } => self.peer_digest_settled(at, request),
             Kind::CopyIn { .. } => self.answer_copy(at, request),
-            Kind::CopyOut => {
-                if request.local == Leg::Failed {
-                    self.copy_ended(at, Outcome::Failed); // it had no disk to read from
-                }
+            // They had no disk to read from.
+            Kind::CopyOut if request.local == Leg::Failed => self.copy_ended(at, Outcome::Failed),
+            Kind::Rewrite if request.local == Leg::Failed => {
+                self.rewrite_ended(at, Outcome::Failed);
             }
+            Kind::CopyOut | Kind::Rewrite => {}
         }
     }
 
@@ -161,11 +164,14 @@ impl Replica {
             self.activity.unpin(request.span.extents());
         }
         self.release(request.kind.received_buf());
-        if request.kind == Kind::CopyOut {
-            self.resync.job_ended(at);
+        match request.kind {
+            Kind::CopyOut => self.resync.job_ended(at, self.now),
+            Kind::Rewrite => self.rewrite_left(),
+            _ => {}
         }
         if request.kind.is_front() {
             self.resync.request_ends(request.arrived, self.now);
+            self.verify.request_ends(request.arrived, self.now, self.repair.jobs());
         }
         if !request.kind.is_write() {
             return;

@@ -1,6 +1,6 @@
 //! What may be seen of a node from outside: for status, metrics and tests.
 
-use super::{Counters, Replica};
+use super::{Counters, Replica, Verified};
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::Superblock;
 use crate::replica::event::Tick;
@@ -44,6 +44,17 @@ pub enum Replication {
     SyncSource,
     /// And marked blocks are copied from the peer.
     SyncTarget,
+    /// And both disks are compared, by this node.
+    VerifyS,
+    /// And both disks are compared, by the peer.
+    VerifyT,
+}
+
+impl Replication {
+    /// Writes go to both nodes, and nothing is copied.
+    pub fn is_established(self) -> bool {
+        matches!(self, Replication::Established | Replication::VerifyS | Replication::VerifyT)
+    }
 }
 
 /// Whose disk a greeting waits for, as far as this node can tell.
@@ -120,6 +131,8 @@ pub struct Snapshot {
     pub local_pending: u64,
     /// Requests of clients at the peer.
     pub peer_pending: u64,
+    /// The verify that runs, or the last one.
+    pub verified: Verified,
     /// Resync jobs in flight.
     pub resync_pending: u64,
     /// Why requests wait.
@@ -171,6 +184,7 @@ impl Replica {
             al_slots: self.settings.al_slots,
             local_pending,
             peer_pending,
+            verified: *self.verified(),
             resync_pending: self.resync.jobs() as u64,
             suspended: self.suspended(),
             alone: self.is_alone(),
@@ -221,7 +235,11 @@ impl Replica {
         if !self.link.is_up() {
             Replication::Off
         } else if !self.resync.is_active() {
-            Replication::Established
+            match self.verifies() {
+                (true, _) => Replication::VerifyS,
+                (_, true) => Replication::VerifyT,
+                _ => Replication::Established,
+            }
         } else if self.resync.is_source() {
             Replication::SyncSource
         } else {

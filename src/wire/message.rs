@@ -16,6 +16,7 @@
 
 use crate::meta::superblock::{GenerationId, History, NodeId, VolumeId};
 use crate::span::Span;
+use crate::wire::digest;
 use crate::wire::policy::Policies;
 
 /// A role of a node.
@@ -93,6 +94,10 @@ pub struct State {
     /// The sender was connected to the receiver in this life of its daemon, and has not restarted since: it has every
     /// write that was ever completed. Not if the receiver had no disk then, and may have had more.
     pub survivor: bool,
+    /// The sender is a survivor, or was one when its daemon ended, and its host has not lost its power since: its disk
+    /// has every write that was ever completed, flushed or not. Only said to a peer that speaks
+    /// [`crate::wire::PROTOCOL_2`], or both would not come to the same verdict.
+    pub kept: bool,
     /// The sender knows the receiver's data to be outdated.
     pub peer_outdated: bool,
     /// The sender's operator declares its changes void, should the two have gone different ways.
@@ -164,7 +169,7 @@ pub enum Outcome {
     Done,
     /// The disk refused it; a [`Message::Disk`] follows if the disk is given up.
     Failed,
-    /// Resync only: the span is being written by the target's own client; ask again later.
+    /// Resync and verify only: the span is being written by the receiver's own client; ask again later.
     Skipped,
 }
 
@@ -251,6 +256,23 @@ pub enum Message {
         /// What came of it.
         outcome: Outcome,
     },
+    /// Verify: what are the digests of these blocks, none of which is being written at the sender? Only to a peer
+    /// that speaks [`crate::wire::PROTOCOL_2`].
+    DigestAsk {
+        /// Names the request.
+        id: u64,
+        /// Where: whole blocks.
+        span: Span,
+    },
+    /// Answer to `DigestAsk`. Payload: the digests if done ([`crate::wire::digest`]), else none.
+    DigestReply {
+        /// The request.
+        id: u64,
+        /// The span asked for.
+        span: Span,
+        /// What came of it.
+        outcome: Outcome,
+    },
     /// Resync: the source's content of a span. Payload: the span's bytes.
     ResyncData {
         /// Names the job.
@@ -324,6 +346,7 @@ impl Message {
         match self {
             Message::Write { span, .. } | Message::ResyncData { span, .. } => span.bytes(),
             Message::ReadReply { span, outcome: Outcome::Done, .. } => span.bytes(),
+            Message::DigestReply { span, outcome: Outcome::Done, .. } => digest::bytes_for(*span),
             Message::BitmapPage { .. } => crate::limits::PAGE_BIT_BYTES as u64,
             _ => 0,
         }

@@ -54,24 +54,9 @@ pub(crate) fn start(input: &mut Input<'_>) -> Node {
     let mut history = History::default();
     history.push(GenerationId(0xC0));
     let in_sync = Superblock {
-        sequence: 1,
-        volume: owner(id).volume,
-        node: id,
-        usable_sectors: layout().data_sectors(),
         agreed_sectors: layout().data_sectors(),
-        current: Some(here),
-        base: None,
         history,
-        consistent: true,
-        outdated: false,
-        peer_outdated: false,
-        sole_source: false,
-        primary: false,
-        crashed: false,
-        parted_primary: false,
-        instance: 0,
-        mark: 0,
-        peer_mark: 0,
+        ..Superblock::fresh(owner(id), &layout(), Some(here))
     };
     let superblock = match flags >> 1 & 7 {
         0 | 1 => in_sync,
@@ -230,7 +215,11 @@ fn request(node: &mut Node, input: &mut Input<'_>) {
 }
 
 fn command(node: &mut Node, input: &mut Input<'_>) {
-    node.command(match input.byte() % 8 {
+    let byte = input.byte();
+    node.command(match byte % 8 {
+        0 if byte >= 0x80 => Command::Verify,
+        1 if byte >= 0xC0 => Command::Repair,
+        2 if byte >= 0xC0 => Command::StopVerify,
         0..=2 => Command::Promote { force: false },
         3 | 4 => Command::Promote { force: true },
         5 | 6 => Command::Demote,

@@ -61,6 +61,7 @@ pub(crate) fn state(input: &mut Input<'_>, node: &Node) -> State {
         dirty_blocks: 0,
         crashed: false,
         survivor: false,
+        kept: false,
         peer_outdated: false,
         discard_my_data: false,
         parted_primary: false,
@@ -98,6 +99,7 @@ pub(crate) fn state(input: &mut Input<'_>, node: &Node) -> State {
                 dirty_blocks: input.odd_number(),
                 crashed: flags & 2 != 0,
                 survivor: flags & 4 != 0,
+                kept: flags & 128 != 0,
                 peer_outdated: flags & 8 != 0,
                 discard_my_data: flags & 16 != 0,
                 parted_primary: flags & 32 != 0,
@@ -202,16 +204,42 @@ pub(crate) fn any(input: &mut Input<'_>, node: &Node) -> Message {
         27 => Message::Bye { outdated: input.flag() },
         28 => Message::Ping,
         29 => Message::Mark { mark: u64::from(input.byte()), more: input.flag() },
+        _ => digest(input, node),
+    }
+}
+
+fn digest(input: &mut Input<'_>, node: &Node) -> Message {
+    let sectors = node.snapshot().sectors;
+    let data = IO_BYTES_MAX as u64;
+    match input.byte() % 4 {
+        0 | 1 => Message::DigestAsk {
+            id: input.odd_number(),
+            span: compared(span(input, sectors, data)),
+        },
+        2 => Message::DigestReply {
+            id: id(input, node),
+            span: compared(span(input, sectors, data)),
+            outcome: outcome(input),
+        },
         _ => Message::Pong,
     }
+}
+
+/// The codec lets no other pass where digests are asked for.
+fn compared(span: Span) -> Span {
+    blocks(span).unwrap_or_else(|| Span::new(0, 8).expect("a span"))
+}
+
+/// The whole blocks of a span, one at least.
+fn blocks(span: Span) -> Option<Span> {
+    let sectors = (span.sectors() / 8).max(1) * 8;
+    Span::new(span.start() / 8 * 8, sectors)
 }
 
 /// Mostly on the boundaries of blocks, where resync data lies.
 fn whole(span: Span) -> Span {
     if span.sectors().is_multiple_of(2) {
-        let start = span.start() / 8 * 8;
-        let sectors = (span.sectors() / 8).max(1) * 8;
-        return Span::new(start, sectors).unwrap_or(span);
+        return blocks(span).unwrap_or(span);
     }
     span
 }

@@ -12,6 +12,8 @@
 //! | `import` | a configuration file of DRBD |
 //! | `control` | lines on the control socket, and arbitrary pieces of them |
 //! | `nbd` | a client of the NBD server: handshake, requests, payload |
+//! | `tls` | a TLS session with somebody in between |
+//! | `pair` | a token of `rblk pair`, and the edit of a configuration |
 //! | `core` | a node whose peer says anything, on a disk that is slow, fails and forgets |
 
 pub(crate) mod bitmaps;
@@ -25,8 +27,10 @@ pub(crate) mod input;
 pub(crate) mod messages;
 pub(crate) mod nbd;
 pub(crate) mod node;
+pub(crate) mod pair;
 pub(crate) mod recovery;
 pub(crate) mod stream;
+pub(crate) mod tls;
 
 /// Panics if a promise is broken.
 pub(crate) type Target = fn(&[u8]);
@@ -42,5 +46,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("import", import::run),
     ("control", control::run),
     ("nbd", nbd::run),
+    ("tls", tls::run),
+    ("pair", pair::run),
     ("core", core::run),
 ];

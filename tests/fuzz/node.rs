@@ -2,8 +2,9 @@
 //! whoever calls [`Node::receive`].
 
 use rblk::limits::{
-    AL_RING_BLOCKS, BUFFERS_MAX, DISK_OPERATIONS_MAX, EXTENT_BLOCKS, FRONT_REQUESTS_MAX,
-    META_BLOCK_BYTES, META_BUFFERS_MAX, PAGE_BIT_BYTES, PAGE_BLOCKS, REQUESTS_MAX, SEND_FRAMES_MAX,
+    AL_RING_BLOCKS, BLOCK_BYTES, BUFFERS_MAX, DISK_OPERATIONS_MAX, EXTENT_BLOCKS,
+    FRONT_REQUESTS_MAX, META_BLOCK_BYTES, META_BUFFERS_MAX, PAGE_BIT_BYTES, PAGE_BLOCKS,
+    REQUESTS_MAX, SEND_FRAMES_MAX,
 };
 use rblk::meta::block::Owner;
 use rblk::meta::layout::Layout;
@@ -17,6 +18,7 @@ use rblk::replica::event::{
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
 use rblk::span::Span;
+use rblk::wire::digest::Digests;
 use rblk::wire::frame::{FRAME_BYTES_MAX, HEADER_BYTES, Header, encode};
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
 use rblk::wire::policy::Policies;
@@ -256,7 +258,13 @@ impl Node {
         if current && let Some(id) = answered(&message) {
             self.asked.retain(|request| id_of(request) != Some(id));
         }
-        let bits = if matches!(message, Message::BitmapPage { .. }) { bits } else { &[] };
+        // Sometimes those of what the disk has, see `disk_done`.
+        let digests = vec![bits.first().copied().unwrap_or(0); message.payload_bytes() as usize];
+        let bits = match message {
+            Message::BitmapPage { .. } => bits,
+            Message::DigestReply { .. } => &digests,
+            _ => &[],
+        };
         self.handle(Input::Received { conn: ConnId(conn), message, buf, payload: bits });
         if nonsense {
             let closed = self.step.closed == Some(conn);
@@ -288,6 +296,7 @@ impl Node {
             Message::Write { span, .. }
             | Message::WriteZero { span, .. }
             | Message::Read { span, .. }
+            | Message::DigestAsk { span, .. }
             | Message::ResyncData { span, .. }
             | Message::ResyncZero { span, .. } => !span.within(state.sectors),
             Message::WriteAck { id, .. } => {
@@ -298,6 +307,10 @@ impl Node {
             }
             Message::ReadReply { id, span, .. } => match asked(*id) {
                 Some(Message::Read { span: wanted, .. }) => span != wanted,
+                _ => true,
+            },
+            Message::DigestReply { id, span, .. } => match asked(*id) {
+                Some(Message::DigestAsk { span: wanted, .. }) => span != wanted,
                 _ => true,
             },
             Message::FlushAck { id, .. } => {
@@ -326,12 +339,18 @@ impl Node {
     pub(crate) fn disk_done(&mut self, at: usize, result: DiskResult) {
         let (op, what) = self.disk.remove(at);
         let used = match what {
-            DiskOp::Read { .. } => self.reading.remove(&op.0),
+            DiskOp::Read { .. } | DiskOp::Digest { .. } => self.reading.remove(&op.0),
             DiskOp::Write { buf, .. } => Some(buf),
             _ => None,
         };
         if let Some(buf) = used {
             self.release(buf);
+        }
+        if let (DiskOp::Digest { span }, true) = (what, result != DiskResult::Failed) {
+            let blocks = (span.bytes() / BLOCK_BYTES) as usize;
+            let digests = Digests::gathered((0..blocks).map(|at| at as u128 % 2));
+            self.handle(Input::Digests { op, digests: &digests });
+            return;
         }
         let may = matches!(what, DiskOp::ReadResync { .. } | DiskOp::Probe { .. });
         let zero = result == DiskResult::DoneZero && !may;
@@ -397,7 +416,8 @@ impl Node {
         self.next_command += 1;
         let id = CommandId(self.next_command);
         self.commands.push(id);
-        if !matches!(command, Command::Promote { .. }) {
+        let other = matches!(command, Command::Verify | Command::StopVerify | Command::Repair);
+        if !other && !matches!(command, Command::Promote { .. }) {
             if self.replica.role() == Role::Primary {
                 self.handle(Input::DeviceStops);
             }
@@ -500,6 +520,11 @@ impl Node {
                 let buf = self.take().expect("the limits leave a buffer for each read");
                 self.filled.insert(op.0, buf);
             }
+            DiskOp::Digest { span } => {
+                within(span);
+                let buf = self.take().expect("the limits leave a buffer for each read");
+                self.reading.insert(op.0, buf);
+            }
             DiskOp::Zero { span, .. } | DiskOp::Probe { span } => within(span),
             DiskOp::Flush => {}
         }
@@ -564,6 +589,9 @@ impl Node {
                 self.release(buf);
             }
             Payload::Bits { page } => self.replica.encode_bits(page, &mut [0; PAGE_BIT_BYTES]),
+            Payload::Digests => {
+                assert_eq!(self.replica.encode_digests().len() as u64, message.payload_bytes());
+            }
             Payload::None => assert_eq!(message.payload_bytes(), 0, "{message:?} has a payload"),
         }
         if is_request(&message) {
@@ -631,6 +659,7 @@ fn replica_of(
         block_bytes: 512,
         discard,
         holes: true,
+        kept: None,
         entropy: entropy.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
         unix_ms: 1_700_000_000_000,
         settings: Settings {
@@ -652,6 +681,7 @@ pub(crate) fn id_of(message: &Message) -> Option<u64> {
         Message::Write { id, .. }
         | Message::WriteZero { id, .. }
         | Message::Read { id, .. }
+        | Message::DigestAsk { id, .. }
         | Message::Flush { id, .. }
         | Message::ResyncData { id, .. }
         | Message::ResyncZero { id, .. } => Some(*id),
@@ -668,6 +698,7 @@ fn answered(message: &Message) -> Option<u64> {
         Message::WriteAck { id, .. }
         | Message::FlushAck { id, .. }
         | Message::ReadReply { id, .. }
+        | Message::DigestReply { id, .. }
         | Message::ResyncAck { id, .. } => Some(*id),
         _ => None,
     }
@@ -681,6 +712,7 @@ pub(crate) fn answer_to(message: &Message, outcome: Outcome) -> Option<Message> 
         }
         Message::Flush { id, .. } => Message::FlushAck { id, outcome },
         Message::Read { id, span } => Message::ReadReply { id, span, outcome },
+        Message::DigestAsk { id, span } => Message::DigestReply { id, span, outcome },
         Message::ResyncData { id, .. } | Message::ResyncZero { id, .. } => {
             Message::ResyncAck { id, outcome }
         }

@@ -172,6 +172,7 @@ fn start(disk: &Disk) {
         block_bytes: 512,
         discard: true,
         holes: false,
+        kept: None,
         entropy: 1,
         unix_ms: 1_700_000_000_000,
         settings: Settings {

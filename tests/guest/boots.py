@@ -110,3 +110,30 @@ def test_a_volume_mounted_by_hand_does_not_hold_up_the_end(lab):
     boot(one)
     until(one, 'findmnt /srv/vol')
     assert one.sh('cat /srv/vol/by-hand') == 'by-hand\n', journal(one)
+    assert 'recovery' not in one.sh('journalctl -b -k -o cat --no-pager | grep -i ext4', check=False)
+
+
+def test_who_cannot_be_made_to_let_go_loses_nothing_and_the_other_takes_over(lab):
+    one, two = lab.guests
+    # Mounted in a namespace that no process is in, so nobody can be ended and nothing unmounted.
+    one.sh('systemctl stop srv-vol.mount; touch /run/space; mount --bind --make-private /run /run; touch /run/space; '
+           'unshare --mount=/run/space mount /dev/rblk/vol /mnt; '
+           'nsenter --mount=/run/space sh -c "echo unseen > /mnt/unseen"')
+    one.end()
+    # It left in good order all the same.
+    two.sh('systemctl start rblk-primary@vol', timeout=60)
+    until(two, 'grep unseen /srv/vol/unseen')
+    two.sh('systemctl stop rblk-primary@vol')
+    boot(one)
+    until(one, 'findmnt /srv/vol')
+
+
+def test_a_device_that_was_left_does_not_hold_up_the_end(lab):
+    one, _ = lab.guests
+    one.sh('systemctl stop srv-vol.mount; mount /dev/rblk/vol /mnt; echo left > /mnt/left; sync; '
+           'setsid sleep 10000 > /mnt/open 2>&1 < /dev/null & sleep 2; '
+           'systemctl stop rblk@vol; test -e /run/rblk/vol.ublk')
+    one.end()
+    boot(one)
+    until(one, 'findmnt /srv/vol')
+    assert one.sh('cat /srv/vol/left') == 'left\n', journal(one)

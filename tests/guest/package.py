@@ -27,7 +27,9 @@ def test_a_package_is_made_and_installed(lab):
     said = one.sh(f'set -e; dpkg -i {lab.package}; dpkg -s rblk; dpkg -L rblk')
     assert 'install ok installed' in said and 'Depends: libc6' in said, said
     for path in ('/usr/bin/rblk', '/usr/share/man/man8/rblk-promote.8.gz', '/usr/lib/systemd/system/rblk@.service',
-                 '/usr/lib/systemd/system/rblk-zfs@.service', '/usr/lib/rblk/pool',
+                 '/usr/lib/systemd/system/rblk-zfs@.service',
+                 '/usr/lib/systemd/system/rblk-verify@.service', '/usr/lib/systemd/system/rblk-verify@.timer',
+                 '/usr/lib/rblk/pool',
                  '/usr/share/bash-completion/completions/rblk', '/usr/share/zsh/vendor-completions/_rblk',
                  '/usr/share/fish/vendor_completions.d/rblk.fish', '/usr/lib/udev/rules.d/59-rblk.rules',
                  '/usr/share/doc/rblk/examples/data.toml', '/usr/share/doc/rblk/copyright', '/usr/lib/rblk/mail.sh'):
@@ -35,7 +37,7 @@ def test_a_package_is_made_and_installed(lab):
     one.sh('set -e; test -d /sys/module/ublk_drv; test -d /etc/rblk; '
            'if grep -r /usr/local /usr/lib/rblk /usr/lib/udev/rules.d/59*; then exit 1; fi; '
            'cd /usr/lib/systemd/system; systemd-analyze verify rblk.target rblk@vol.service rblk-primary@vol.service '
-           'rblk-zfs@vol.service')
+           'rblk-zfs@vol.service rblk-verify@vol.service rblk-verify@vol.timer')
     for example in ('data', 'swarm'):
         one.sh(f'rblk config {example} --config /usr/share/doc/rblk/examples/{example}.toml')
 

@@ -132,6 +132,21 @@ def _edit(disk, offset, change, seal=True):
         file.write(block)
 
 
+def test_a_disk_that_has_grown():
+    with Lab() as lab:
+        lab.a.create('--in-sync')
+        lab.b.create('--in-sync')
+        size = os.path.getsize(lab.a.disk)
+        for more in (4 * MIB, 100 * MIB, 3 << 30):
+            os.truncate(lab.a.disk, size + more)
+            _refused(_attach(lab.a), f'lvreduce -L {size}b', 'has grown')
+            _refused(lab.a.rblk('create', 't', check=False), f'had {size} bytes', '--force')
+        os.truncate(lab.a.disk, size)
+        lab.b.attach()
+        lab.a.attach('--primary')
+        lab.synced()
+
+
 def test_metadata_of_somebody_else():
     with Lab() as lab:
         lab.a.create('--in-sync')

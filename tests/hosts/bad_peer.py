@@ -8,7 +8,6 @@ import os
 import random
 
 import peer
-from checker import Checker, Load
 from lab import MIB, PORT, Lab, Network, make_disk, until, write_config
 
 
@@ -240,11 +239,6 @@ def test_flipped_bits_between_the_nodes():
         lab.a.attach('--primary')
         lab.synced()
         client = lab.a.client()
-        checker = Checker(client.size)
-        load = Load(client, checker, random.getrandbits(32), rate=1000).start()
-        until('some bits have flipped', lambda: proxy.flips >= 5, 60)
-        proxy.stop_flipping()
-        load.stop().expect_clean()
-        lab.synced()
+        checker = proxy.load_through(lab, client)
         client.close()
         lab.finish(checker)

@@ -167,6 +167,11 @@ class Network:
             _sh('ip', 'link', 'del', 'sw')
 
     @staticmethod
+    def third_host(address):
+        """From here on the tests themselves are a host on this network, with an address of its own."""
+        _sh('ip', 'addr', 'replace', f'{address}/24', 'dev', 'sw')
+
+    @staticmethod
     def inside(side):
         """What to put before a command that runs on that host."""
         return ['nsenter', f'--net=/run/netns/{side}']

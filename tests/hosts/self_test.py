@@ -79,7 +79,8 @@ def test_clean_load_is_clean():
 def test_files_are_checked_too():
     path = os.path.join(os.environ['RBLK_HOSTS_INSIDE'], 'self.disk')
     lab.make_disk(path, SIZE)
-    with Nbdkit('file', path) as server:
+    # One request at a time: of a page that is being written, a read through the page cache may have halves.
+    with Nbdkit('--filter=noparallel', 'file', path) as server:
         checker = Checker(SIZE)
         load = Load(server.client, checker, seed=3).start()
         time.sleep(1)

@@ -9,7 +9,7 @@ use crate::world::World;
 use rblk::limits::{
     AL_SLOTS, DISK_OPERATIONS_MAX, FRONT_REQUESTS_MAX, META_BUFFERS_MAX, META_STEPS_MAX,
     OPERATIONS_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS, REQUESTS_MAX,
-    RESYNC_JOBS_MAX, RESYNC_UNSTABLE_SPANS_MAX,
+    RESYNC_JOBS_MAX, RESYNC_UNSTABLE_SPANS_MAX, VERIFY_JOBS_MAX,
 };
 use rblk::replica::authority::OnPeerLost;
 use rblk::replica::census::{Census, Credits};
@@ -48,6 +48,7 @@ impl World {
             && census.steps <= META_STEPS_MAX
             && census.meta_writes <= META_BUFFERS_MAX
             && census.resync_jobs <= RESYNC_JOBS_MAX
+            && census.verify_jobs <= VERIFY_JOBS_MAX
             && census.resync_spans <= 2 * (RESYNC_UNSTABLE_SPANS_MAX + RESYNC_JOBS_MAX)
             && census.al_active <= AL_SLOTS
             && fits(census.sent)

@@ -25,9 +25,10 @@ const LINKS: [&str; 6] =
     ["StandAlone", "Connecting", "Greeting", "Established", "SyncSource", "SyncTarget"];
 
 /// Inputs by group.
-const GROUPS: [(&str, &[&str]); 9] = [
+const GROUPS: [(&str, &[&str]); 10] = [
     ("request", &["Read", "Write", "Zero", "Flush"]),
     ("disk", &["DiskDone", "DiskFails", "MetaDone", "MetaFails"]),
+    ("verify", &["Verify", "StopVerify", "Repair", "Digests"]),
     ("world", &["Connected", "Disconnected", "Timeout", "DeviceStops", "late"]),
     (
         "command",
@@ -67,6 +68,8 @@ const GROUPS: [(&str, &[&str]); 9] = [
             "FlushAck",
             "PeerRead",
             "ReadReply",
+            "DigestAsk",
+            "DigestReply",
             "PromoteAsk",
             "PromoteAnswer",
             "RoleIs",
@@ -265,6 +268,7 @@ pub(crate) fn input_of(fact: &Fact, open: Option<u64>) -> u8 {
         },
         Fact::DiskDone { result: DiskResult::Failed, .. } => "DiskFails",
         Fact::DiskDone { .. } => "DiskDone",
+        Fact::Digests { .. } => "Digests",
         Fact::MetaDone { ok: true, .. } => "MetaDone",
         Fact::MetaDone { .. } => "MetaFails",
         Fact::Connected { .. } => "Connected",
@@ -291,6 +295,9 @@ fn command_name(command: Command) -> &'static str {
         Command::Connect { discard_my_data: true } => "Discard",
         Command::Invalidate { peer: false } => "Invalidate",
         Command::Invalidate { peer: true } => "InvalidatePeer",
+        Command::Verify => "Verify",
+        Command::StopVerify => "StopVerify",
+        Command::Repair => "Repair",
     }
 }
 
@@ -311,6 +318,8 @@ fn message_name(message: &Message) -> &'static str {
         Message::FlushAck { .. } => "FlushAck",
         Message::Read { .. } => "PeerRead",
         Message::ReadReply { .. } => "ReadReply",
+        Message::DigestAsk { .. } => "DigestAsk",
+        Message::DigestReply { .. } => "DigestReply",
         Message::ResyncData { .. } => "ResyncData",
         Message::ResyncZero { .. } => "ResyncZero",
         Message::ResyncAck { .. } => "ResyncAck",

@@ -131,6 +131,13 @@ impl Disk {
         self.loose[block] > 0
     }
 
+    /// True if a power cut may leave something else of the dense block than it holds.
+    pub(crate) fn may_change(&self, block: usize) -> bool {
+        let first = block * BLOCK_SECTORS as usize;
+        let mut sectors = first..first + BLOCK_SECTORS as usize;
+        sectors.any(|at| self.survivors(at) != [self.current[at]; 2])
+    }
+
     /// What a power cut may leave of a sector instead of what it holds.
     pub(crate) fn survivors(&self, at: usize) -> [u32; 2] {
         let between = if self.volatile[at] { self.between[at] } else { self.current[at] };
@@ -155,11 +162,14 @@ impl Disk {
     /// Takes in an operation.
     pub(crate) fn start(&mut self, op: u64, span: Option<Span>, work: Work, hung: bool) {
         let writes = |work: &Work| matches!(work, Work::Write { .. });
-        if let Some(span) = span
-            && (writes(&work) || matches!(work, Work::ReadLocked | Work::Probe))
-        {
+        let locked = |work: &Work| matches!(work, Work::ReadLocked | Work::Probe);
+        // Nothing is written beside a write, or beside a read that has its span for itself.
+        let exclude = |one: &Work, other: &Work| {
+            writes(one) && (writes(other) || locked(other)) || locked(one) && writes(other)
+        };
+        if let Some(span) = span {
             let clash = self.in_flight.values().find(|other| {
-                writes(&other.work) && other.span.is_some_and(|other| other.overlaps(span))
+                exclude(&work, &other.work) && other.span.is_some_and(|other| other.overlaps(span))
             });
             if let Some(clash) = clash {
                 panic!("oracle overlap: {span:?} beside {:?} in flight", clash.span);
@@ -313,6 +323,15 @@ impl Disk {
         let sectors = BLOCK_SECTORS as usize;
         for at in block * sectors..(block + 1) * sectors {
             self.bad_count += usize::from(!std::mem::replace(&mut self.bad[at], true));
+        }
+    }
+
+    /// What is stored changes by itself.
+    pub(crate) fn rot(&mut self, span: Span) {
+        for piece in self.geometry.pieces(span).collect::<Vec<_>>() {
+            for at in piece.dense {
+                self.set(at, self.current[at] ^ 1, true);
+            }
         }
     }
 

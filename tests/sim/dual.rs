@@ -49,7 +49,7 @@ impl Story {
     }
 
     /// The blocks are there for both, and the same; then the usual end.
-    fn ends_well_for_both(mut self, block: u64) {
+    pub(crate) fn ends_well_for_both(mut self, block: u64) {
         self.heal();
         for node in [0, 1] {
             assert!(self.is_primary(node));

@@ -151,3 +151,76 @@ fn a_source_that_crashed_gives_the_other_primary_time_to_notice() {
     story.all_is_answered();
     story.ends_well();
 }
+
+/// Both daemons die, and then the host of one loses its power before they have met again: the other's disk has what was
+/// completed, whatever its number, and its clients wait for just that.
+#[test]
+fn of_two_dead_daemons_the_one_whose_host_lives_has_more() {
+    for powerless in [0, 1] {
+        let mut story = two_primaries(|_| {});
+        let block = story.block_in(1);
+        assert_eq!(story.write(1 - powerless, block, 8), FrontResult::Done);
+        (0..2).for_each(|node| story.kill(node, false));
+        story.kill(powerless, true);
+        (0..2).for_each(|node| story.start(node));
+        story.heal();
+        (0..2).for_each(|node| assert_eq!(story.promote(node, false), Ok(())));
+        assert_eq!(story.read(1 - powerless, block, 8), FrontResult::Done);
+        story.ends_well_for_both(block);
+    }
+}
+
+/// What tells them apart outlives more than one life of a daemon, as long as they do not meet.
+#[test]
+fn a_host_that_lives_is_known_after_many_lives() {
+    let mut story = two_primaries(|_| {});
+    let block = story.block_in(1);
+    assert_eq!(story.write(1, block, 8), FrontResult::Done);
+    (0..2).for_each(|node| story.kill(node, false));
+    story.kill(0, true);
+    for _ in 0..3 {
+        story.start(1);
+        story.rest(50);
+        story.kill(1, false);
+    }
+    (0..2).for_each(|node| story.start(node));
+    story.heal();
+    (0..2).for_each(|node| assert_eq!(story.promote(node, false), Ok(())));
+    story.ends_well_for_both(block);
+}
+
+/// The note of another life on this disk tells nothing: the disk may have been restored since. One life may have ended
+/// before its number was on the disk.
+#[test]
+fn what_was_kept_counts_for_the_life_before_alone() {
+    let mut story = two_primaries(|_| {});
+    for (back, ahead, counts) in [(1, 0, false), (0, 0, true), (0, 1, true), (0, 2, false)] {
+        story.heal();
+        story.kill(1, false);
+        let last = story.world.nodes[1].disk.meta.superblock.instance;
+        story.world.nodes[1].kept = Some(last + ahead - back);
+        story.start(1);
+        let core = story.world.nodes[1].replica.as_ref().expect("it runs");
+        assert_eq!(core.kept().is_some(), counts, "{back} {ahead}");
+    }
+}
+
+/// The Primary's disk fails, and then the peer's flush, which drops what was in the cache: that disk has not all,
+/// though its host kept its power and its daemon met the Primary.
+#[test]
+fn a_disk_that_failed_has_not_kept_what_was_in_its_cache() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(1);
+    assert_eq!(story.write(0, block, 8), FrontResult::Done);
+    story.fail_next(1, DiskPart::Flush);
+    story.fail_next(0, DiskPart::Data);
+    story.begin_write(0, block + 8, 1);
+    story.until("no disk is left", |story| story.state(1).disk == DiskState::Diskless);
+    story.kill(1, false);
+    story.world.mend_disks();
+    story.start(1);
+    let core = story.world.nodes[1].replica.as_ref().expect("it runs");
+    assert_eq!(core.kept(), None);
+    story.rest(2_000);
+    assert!(!story.connected(), "clients of the Primary would see what was there before");
+}

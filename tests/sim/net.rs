@@ -20,6 +20,7 @@ pub(crate) enum Content {
     None,
     Sectors(Vec<u32>),
     Bits(Box<[u8; PAGE_BIT_BYTES]>),
+    Digests(Vec<u8>),
 }
 
 impl Content {
@@ -30,6 +31,7 @@ impl Content {
                 .iter()
                 .fold(1, |crc, value| crc32c::crc32c_append(crc, &value.to_le_bytes())),
             Content::Bits(bits) => crc32c::crc32c(&bits[..]),
+            Content::Digests(bytes) => crc32c::crc32c(bytes),
         }
     }
 }
@@ -47,6 +49,7 @@ impl Frame {
             Content::None => 0,
             Content::Sectors(sectors) => sectors.len() as u64 * 512,
             Content::Bits(bits) => bits.len() as u64,
+            Content::Digests(bytes) => bytes.len() as u64,
         };
         assert!(sectors == message.payload_bytes(), "oracle wire: payload of another length");
         let length = encode(message, content.crc(), &mut bytes);
@@ -68,7 +71,7 @@ impl Frame {
         let text = match message {
             Message::Hello(_) => "Hello".to_string(),
             Message::State(state) => format!(
-                "State {:?} base {:?} {:?} {:?} {} c{} s{}",
+                "State {:?} base {:?} {:?} {:?} {} c{} s{} k{}",
                 state.current,
                 state.base,
                 state.disk,
@@ -76,6 +79,7 @@ impl Frame {
                 state.dirty_blocks,
                 u8::from(state.crashed),
                 u8::from(state.survivor),
+                u8::from(state.kept),
             ),
             other => format!("{other:?}"),
         };

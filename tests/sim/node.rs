@@ -5,73 +5,32 @@
 
 use crate::coverage::input_of;
 use crate::disk::{DataOp, Disk, Work};
+use crate::fact::digests_of;
+pub(crate) use crate::fact::{Fact, Source};
 use crate::fate::{DiskPart, Moment};
 use crate::geometry::Geometry;
 use crate::media::Media;
 use crate::metadisk::MetaDisk;
-use crate::net::{Content, Frame};
+use crate::net::Content;
 use crate::plan::Plan;
 use crate::world::{Event, World};
 use crate::worlds::inject::Ending;
 use rblk::limits::{AL_RING_BLOCKS, PAGE_BLOCKS};
 use rblk::limits::{BLOCK_SECTORS, BUFFERS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
+use rblk::meta::block::Owner;
 use rblk::meta::layout::Layout;
-use rblk::meta::superblock::{GenerationId, History, NodeId, Superblock, VolumeId};
+use rblk::meta::superblock::{GenerationId, NodeId, Superblock, VolumeId};
 use rblk::replica::event::{
-    Action, Buf, Command, CommandId, ConnId, Consent, Discarded, DiskOp, DiskResult, FenceId,
-    FrontId, FrontOp, Input, Notice, OpId, Payload, Tick,
+    Action, Buf, ConnId, Discarded, DiskOp, DiskResult, FrontId, FrontOp, Input, Notice, OpId,
+    Payload, Tick,
 };
 use rblk::replica::{Connection, Replica, Settings, Snapshot, Start};
+use rblk::span::Span;
 use rblk::wire::message::{DiskState, Message, Outcome, Role};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The generation that two disks declared equal begin with.
 pub(crate) const FIRST_GENERATION: GenerationId = GenerationId(0x1111_1111 << 96 | 1);
-
-/// A fact on its way to a core.
-pub(crate) enum Fact {
-    Request { id: FrontId, op: FrontOp },
-    DiskDone { op: OpId, result: DiskResult },
-    MetaDone { op: OpId, ok: bool },
-    Connected { conn: u64 },
-    Disconnected { conn: u64 },
-    Received { conn: u64, message: Message, content: Content },
-    Command { id: CommandId, command: Command },
-    Consent { answer: Consent },
-    Fenced { id: FenceId, confirmed: bool },
-    DeviceStops,
-    Timeout,
-}
-
-/// Who tells a daemon what happened; each keeps its own order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The disk, with data and metadata.
-    Disk,
-    /// The connection to the peer.
-    Network,
-    /// The clock.
-    Clock,
-    /// Clients and operators.
-    Client,
-}
-
-impl Fact {
-    pub(crate) fn source(&self) -> Source {
-        match self {
-            Fact::DiskDone { .. } | Fact::MetaDone { .. } => Source::Disk,
-            Fact::Connected { .. } | Fact::Disconnected { .. } | Fact::Received { .. } => {
-                Source::Network
-            }
-            Fact::Timeout => Source::Clock,
-            Fact::Request { .. }
-            | Fact::Command { .. }
-            | Fact::DeviceStops
-            | Fact::Consent { .. }
-            | Fact::Fenced { .. } => Source::Client,
-        }
-    }
-}
 
 /// A buffer of the pool.
 #[derive(Default)]
@@ -106,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) hang_next: bool,
     /// The next one takes so long.
     pub(crate) delay_next: Option<u64>,
+    /// What touches this part of the data takes so long.
+    pub(crate) slow: Option<(Span, u64)>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
     /// How often it asked whether its data may be overwritten; in all lives.
@@ -118,11 +79,15 @@ pub(crate) struct Node {
     pub(crate) saved: Option<(Discarded, Vec<u32>)>,
     /// It has a reason to go on alone, whatever the configuration says.
     pub(crate) excused: bool,
+    /// What its core said last of having everything; gone with the power.
+    pub(crate) kept: Option<u64>,
     /// The time of day at virtual time 0, as its host has it.
     pub(crate) unix_ms: u64,
     timer: Option<Tick>,
     buffers: Vec<Buffer>,
     op_buffers: BTreeMap<u64, Buf>,
+    /// Buffers of reads whose digests are wanted.
+    digested: BTreeMap<u64, Buf>,
     op_uses: BTreeMap<u64, Buf>,
     expected: BTreeMap<u64, Buf>,
     /// The buffer of each read of a client that the core has.
@@ -139,25 +104,10 @@ impl Node {
         let bytes = (blocks + blocks.div_ceil(PAGE_BLOCKS) + 2 + AL_RING_BLOCKS) * 4096;
         let layout = Layout::of_disk(bytes).expect("the plan's disks can be laid out");
         assert!(layout.data_blocks() == blocks);
+        let owner = Owner { volume: VolumeId::of("sim", &["one", "two"]), node: NodeId(id as u8) };
         let superblock = Superblock {
-            sequence: 1,
-            volume: VolumeId::of("sim", &["one", "two"]),
-            node: NodeId(id as u8),
-            usable_sectors: layout.data_sectors(),
             agreed_sectors: if plan.fresh { 0 } else { plan.blocks * BLOCK_SECTORS },
-            current: (!plan.fresh).then_some(FIRST_GENERATION),
-            base: None,
-            history: History::default(),
-            consistent: !plan.fresh,
-            outdated: false,
-            peer_outdated: false,
-            sole_source: false,
-            primary: false,
-            crashed: false,
-            parted_primary: false,
-            instance: 0,
-            mark: 0,
-            peer_mark: 0,
+            ..Superblock::fresh(owner, &layout, (!plan.fresh).then_some(FIRST_GENERATION))
         };
         let garbage = if plan.fresh { 0x8000_0000 | (id as u32) << 24 } else { 0 };
         let value = |at: usize| if garbage > 0 { garbage | at as u32 } else { 0 };
@@ -177,30 +127,24 @@ impl Node {
             error_at: None,
             hang_next: false,
             delay_next: None,
+            slow: None,
             harmed: false,
             asked: 0,
             vetoes: false,
             unsavable: false,
             saved: None,
             excused: false,
+            kept: None,
             unix_ms: 1_700_000_000_000,
             timer: None,
             buffers: Vec::new(),
             op_buffers: BTreeMap::new(),
+            digested: BTreeMap::new(),
             op_uses: BTreeMap::new(),
             expected: BTreeMap::new(),
             reads: BTreeMap::new(),
             ended_reads: BTreeSet::new(),
-            settings: Settings {
-                peer_timeout_ms: plan.peer_timeout_ms,
-                disk_timeout_ms: plan.disk_timeout_ms,
-                al_slots: plan.al_slots,
-                policies: plan.policies(),
-                ask_consent: plan.consent,
-                salvage: plan.salvage,
-                on_peer_lost: plan.on_peer_lost.of(id),
-                ride_through_ms: plan.ride_through_ms,
-            },
+            settings: settings_of(id, plan),
         }
     }
 
@@ -215,6 +159,11 @@ impl Node {
 
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         self.replica.as_ref().map(|replica| replica.snapshot())
+    }
+
+    /// It is the target of a resync.
+    pub(crate) fn is_target(&self) -> bool {
+        self.snapshot().is_some_and(|state| state.disk == DiskState::Inconsistent)
     }
 
     pub(crate) fn role(&self) -> Option<Role> {
@@ -301,7 +250,10 @@ impl Node {
     /// Buffers that hold something although nothing is going on.
     pub(crate) fn leaked(&self) -> usize {
         let used = |buffer: &&Buffer| buffer.owned || buffer.users > 0;
-        self.buffers.iter().filter(used).count() + self.op_buffers.len() + self.expected.len()
+        self.buffers.iter().filter(used).count()
+            + self.op_buffers.len()
+            + self.digested.len()
+            + self.expected.len()
     }
 
     fn forget_memory(&mut self) {
@@ -317,11 +269,26 @@ impl Node {
         self.timer = None;
         self.buffers.clear();
         self.op_buffers.clear();
+        self.digested.clear();
         self.op_uses.clear();
         self.expected.clear();
         self.reads.clear();
         self.ended_reads.clear();
         self.life += 1;
+    }
+}
+
+/// What a node's configuration says, by the plan.
+fn settings_of(id: usize, plan: &Plan) -> Settings {
+    Settings {
+        peer_timeout_ms: plan.peer_timeout_ms,
+        disk_timeout_ms: plan.disk_timeout_ms,
+        al_slots: plan.al_slots,
+        policies: plan.policies(),
+        ask_consent: plan.consent,
+        salvage: plan.salvage,
+        on_peer_lost: plan.on_peer_lost.of(id),
+        ride_through_ms: plan.ride_through_ms,
     }
 }
 
@@ -349,6 +316,7 @@ impl World {
             block_bytes: 512,
             discard: true,
             holes: node == 1,
+            kept: target.kept,
             entropy,
             unix_ms: target.unix_ms,
             settings: target.settings,
@@ -376,6 +344,8 @@ impl World {
         self.nodes[node].forget_memory();
         let (disk, rng) = (&mut self.nodes[node].disk, &mut self.rng);
         if power {
+            self.nodes[node].kept = None;
+            let disk = &mut self.nodes[node].disk;
             disk.power_cut(rng);
             self.oracle_after_power_cut(node);
         } else {
@@ -388,7 +358,7 @@ impl World {
 
     /// One fact, then everything that the core wants.
     pub(crate) fn handle(&mut self, node: usize, fact: Fact) {
-        let text = if self.trace.on { describe(&fact) } else { String::new() };
+        let text = if self.trace.on { fact.describe() } else { String::new() };
         let now = Tick(self.now);
         let before = self.record_of_waiter(node);
         self.oracle_excuse(node, &fact);
@@ -412,6 +382,9 @@ impl World {
                 replica.handle(now, Input::Request { id, op });
             }
             Fact::DiskDone { op, result } => replica.handle(now, Input::DiskDone { op, result }),
+            Fact::Digests { op, digests } => {
+                replica.handle(now, Input::Digests { op, digests: &digests });
+            }
             Fact::MetaDone { op, ok } => replica.handle(now, Input::MetaDone { op, ok }),
             Fact::Connected { conn } => {
                 replica.handle(now, Input::Connected { conn: ConnId(conn) });
@@ -421,9 +394,8 @@ impl World {
             }
             Fact::Received { conn, message, content } => {
                 let conn = ConnId(conn);
-                let (buf, bits) = target.take_in(&message, content, conn);
-                let payload: &[u8] = bits.as_deref().map_or(&[], |bits| bits);
-                replica.handle(now, Input::Received { conn, message, buf, payload });
+                let (buf, payload) = target.take_in(&message, content, conn);
+                replica.handle(now, Input::Received { conn, message, buf, payload: &payload });
             }
             Fact::Command { id, command } => replica.handle(now, Input::Command { id, command }),
             Fact::Consent { answer } => replica.handle(now, Input::Consent { answer }),
@@ -441,6 +413,8 @@ impl World {
 
     /// Carries out what the core wants, in order.
     fn drain(&mut self, node: usize) {
+        let core = self.nodes[node].replica.as_ref();
+        self.nodes[node].kept = core.expect("a node drains while it runs").kept();
         let mut count = 0;
         loop {
             let replica = self.nodes[node].replica.as_mut().expect("a node drains while it runs");
@@ -461,6 +435,9 @@ impl World {
         target.was_up |= target.seen.1 == Connection::Connected;
         let skewed = target.seen.1 == Connection::Connected && self.net.is_skewed(target.open);
         assert!(!skewed, "oracle version: two that speak different versions are connected");
+        let differing = replica.verified().differing_bytes;
+        let planted = self.oracle.planted || self.plan.lies;
+        assert!(differing == 0 || planted, "oracle verify: {differing} bytes differ, says {node}");
         let given_up = target.seen.0 <= DiskState::Failed;
         assert!(target.harmed || !given_up, "oracle blame: a disk without a fault is given up");
         let due = replica.next_timeout();
@@ -554,6 +531,11 @@ impl World {
                 let locked = matches!(what, DiskOp::ReadResync { .. });
                 (Some(span), if locked { Work::ReadLocked } else { Work::Read })
             }
+            DiskOp::Digest { span } => {
+                let buf = target.take_buffer(Vec::new());
+                target.digested.insert(op, buf);
+                (Some(span), Work::ReadLocked)
+            }
             DiskOp::Write { span, buf, fua } => {
                 target.use_buffer(buf);
                 target.op_uses.insert(op, buf);
@@ -574,7 +556,11 @@ impl World {
             self.note(Some(node), || format!("! disk operation {op} hangs"));
         } else {
             let latency = self.disk_latency() + self.stalled(node);
-            let delay = self.nodes[node].delay_next.take().unwrap_or(latency);
+            let slow = |(slow, delay): (Span, u64)| {
+                span.is_some_and(|span| span.overlaps(slow)).then_some(delay)
+            };
+            let slow = self.nodes[node].slow.and_then(slow);
+            let delay = self.nodes[node].delay_next.take().or(slow).unwrap_or(latency);
             self.after(delay, Event::DiskEnd { node, life, op });
             self.moment(node, Moment::DiskOperation, delay);
         }
@@ -614,6 +600,15 @@ impl World {
         let fails = strikes || injected == Ending::Fails || unreadable;
         let target = &mut self.nodes[node];
         let mut result = DiskResult::Done;
+        if let Some(buf) = target.digested.remove(&op) {
+            target.give_back(buf);
+            if !fails && let Some(mut data) = target.disk.finish(op) {
+                self.lie_about(&mut data);
+                let digests = Box::new(digests_of(&data));
+                self.tell(node, Fact::Digests { op: OpId(op), digests });
+                return;
+            }
+        }
         if fails {
             target.disk.fail(op, &mut self.rng);
             result = DiskResult::Failed;
@@ -725,6 +720,10 @@ impl Node {
                 self.ended_reads.insert(op.0);
                 Content::Sectors(data)
             }
+            Payload::Digests => {
+                let replica = self.replica.as_ref().expect("running");
+                Content::Digests(replica.encode_digests())
+            }
             Payload::Bits { page } => {
                 let mut bits = Box::new([0; PAGE_BIT_BYTES]);
                 self.replica.as_ref().expect("running").encode_bits(page, &mut bits);
@@ -739,7 +738,7 @@ impl Node {
         message: &Message,
         content: Content,
         conn: ConnId,
-    ) -> (Option<Buf>, Option<Box<[u8; PAGE_BIT_BYTES]>>) {
+    ) -> (Option<Buf>, Vec<u8>) {
         if let Message::ReadReply { id, outcome, .. } = message {
             if self.open == Some(conn.0)
                 && let Some(buf) = self.expected.remove(id)
@@ -749,12 +748,13 @@ impl Node {
                     self.buffers[buf.0 as usize].data = data;
                 }
             }
-            return (None, None);
+            return (None, Vec::new());
         }
         match content {
-            Content::None => (None, None),
-            Content::Sectors(data) => (Some(self.take_buffer(data)), None),
-            Content::Bits(bits) => (None, Some(bits)),
+            Content::None => (None, Vec::new()),
+            Content::Sectors(data) => (Some(self.take_buffer(data)), Vec::new()),
+            Content::Bits(bits) => (None, bits.to_vec()),
+            Content::Digests(bytes) => (None, bytes),
         }
     }
 
@@ -776,21 +776,5 @@ impl Node {
     /// The disk is in use by the core.
     pub(crate) fn has_disk(&self) -> bool {
         self.is_running() && self.seen.0 > DiskState::Failed
-    }
-}
-
-fn describe(fact: &Fact) -> String {
-    match fact {
-        Fact::Request { id, op } => format!("Request {} {op:?}", id.0),
-        Fact::DiskDone { op, result } => format!("DiskDone {} {result:?}", op.0),
-        Fact::MetaDone { op, ok } => format!("MetaDone {} {ok}", op.0),
-        Fact::Connected { conn } => format!("Connected {conn}"),
-        Fact::Disconnected { conn } => format!("Disconnected {conn}"),
-        Fact::Received { conn, message, .. } => format!("Received {conn} {}", Frame::name(message)),
-        Fact::Command { id, command } => format!("Command {} {command:?}", id.0),
-        Fact::Consent { answer } => format!("Consent {answer:?}"),
-        Fact::Fenced { id, confirmed } => format!("Fenced {} {confirmed}", id.0),
-        Fact::DeviceStops => "DeviceStops".to_string(),
-        Fact::Timeout => "Timeout".to_string(),
     }
 }

@@ -23,6 +23,8 @@ pub(crate) const OF_A_STORY: CommandId = CommandId(0);
 /// The manager's memory.
 pub(crate) struct Operator {
     rng: Rng,
+    /// Decides when the disks are compared.
+    verify: Rng,
     next_command: u64,
     asked: Option<Asked>,
     /// Where the Primary should be.
@@ -50,9 +52,10 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn new(rng: Rng) -> Operator {
+    pub(crate) fn new(rng: Rng, verify: Rng) -> Operator {
         Operator {
             rng,
+            verify,
             next_command: 0,
             asked: None,
             prefer: 0,
@@ -85,6 +88,9 @@ impl World {
             self.operator.rng = rng;
         }
         self.copy_disk();
+        if self.plan.verify {
+            self.verify_now_and_then();
+        }
         if self.healing {
             self.heal_more();
         }
@@ -171,6 +177,30 @@ impl World {
         }
     }
 
+    /// Nobody waits for it, whatever the answer is.
+    fn verify_now_and_then(&mut self) {
+        let rng = &mut self.operator.verify;
+        let node = rng.below(2) as usize;
+        let command = match rng.below(100) {
+            0..5 => Command::Verify,
+            5 => Command::StopVerify,
+            6 => Command::Repair, // mostly of nothing
+            7..16 if self.plan.lies => Command::Repair,
+            _ => return,
+        };
+        self.sums.count("commands of verify");
+        self.tell(node, Fact::Command { id: OF_A_STORY, command });
+    }
+
+    /// What was read for a digest, before that is made: now and then a block of it seems to be another.
+    pub(crate) fn lie_about(&mut self, data: &mut [u32]) {
+        if self.plan.lies && !data.is_empty() && self.operator.verify.chance(20) {
+            let at = self.operator.verify.below(data.len() as u64) as usize;
+            data[at] ^= 1;
+            self.sums.count("digests that lie");
+        }
+    }
+
     fn nonsense(&mut self) {
         let node = self.operator.rng.below(2) as usize;
         let command = self.operator.rng.pick(&[
@@ -240,12 +270,25 @@ impl World {
         if fresh && self.nodes[node].is_running() && small {
             self.register.begin_with(&self.nodes[node].disk.current.clone());
             self.command(node, Command::Promote { force: true });
+        } else if self.healing && self.is_all_there_is(node) {
+            self.command(node, Command::Promote { force: true });
         } else if self.may_force(node) && !both_run && self.operator.rng.chance(30) {
             self.sums.count("forced promotions");
             self.command(node, Command::Promote { force: true });
         } else {
             self.command(node, Command::Promote { force: false });
         }
+    }
+
+    /// The node's data is outdated by its record, and the disk that had newer was replaced by a blank one: the record
+    /// came later than the look at both. What it holds is what there is, and nothing acknowledged is missing.
+    fn is_all_there_is(&self, node: usize) -> bool {
+        let (mine, other) = (&self.nodes[node], &self.nodes[1 - node]);
+        mine.snapshot().is_some_and(|state| state.disk == DiskState::Outdated)
+            && other.is_running()
+            && other.disk.meta.superblock.current.is_none()
+            && !self.oracle.is_void(node)
+            && self.register.admits_all(&mine.disk.current)
     }
 
     /// The plan allows it.

@@ -14,18 +14,20 @@
 //! | told | each message: what it says of metadata is on disk |
 //! | restored | each step: a disk that was put back takes part only once all of it is marked |
 //! | void | each superblock: a disk that an operator declared void, or that went its own way, is never a source |
+//! | verify | each fact: no verify finds a difference, unless a story has planted one |
 //! | manners | each fact: no node says of the other that it breaks the rules |
 //! | blame | each fact: a disk that was given no fault, and is only slow, is not given up |
 //!
 //! The register checker (`register.rs`), the disks (`disk.rs`) and the driver (`node.rs`) hold the other oracles.
 
+use crate::disk::Disk;
 use crate::geometry::Geometry;
 use crate::node::{FIRST_GENERATION, Fact, Node};
 use crate::policies::Ways;
 use crate::world::World;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::meta::superblock::GenerationId;
-use rblk::replica::Connection;
+use rblk::replica::{Connection, Snapshot, VerifyStage};
 use rblk::span::Span;
 use rblk::wire::message::{DiskState, Message, Role};
 use std::collections::BTreeMap;
@@ -64,6 +66,8 @@ pub(crate) struct Oracle {
     powerless_at: [u64; 2],
     /// The connection on which each node, as Primary, said last that it parts and goes on alone.
     parted_on: [Option<u64>; 2],
+    /// The connection on which it last sent data of a repair.
+    rewrote_on: [Option<u64>; 2],
     /// What this disk holds is nothing any more, until a resync of it has ended.
     void: [bool; 2],
     /// This disk was put back to an older image with this mark, and nobody has noticed yet.
@@ -77,6 +81,8 @@ pub(crate) struct Oracle {
     pub(crate) ways: Ways,
     /// Set by scenarios that split the lineage on purpose.
     pub(crate) split: bool,
+    /// Set by scenarios in which a disk has changed by itself.
+    pub(crate) planted: bool,
     /// Set by scenarios whose peer is made by hand and breaks the rules on purpose.
     pub(crate) stranger: bool,
 }
@@ -99,12 +105,14 @@ impl Oracle {
             fragile: None,
             powerless_at: [0; 2],
             parted_on: [None; 2],
+            rewrote_on: [None; 2],
             void: [false; 2],
             restored: [None; 2],
             restored_at: [0; 2],
             victim: None,
             ways: Ways::default(),
             split: false,
+            planted: false,
             stranger: false,
         }
     }
@@ -202,7 +210,11 @@ impl World {
     fn compare(&self, block: usize) -> Compared {
         let [one, two] = [&self.nodes[0].disk, &self.nodes[1].disk];
         let range = block * SECTORS..(block + 1) * SECTORS;
-        let loose = one.is_loose(block) || two.is_loose(block);
+        // A repair of what is the same makes nothing that a power cut could take: where digests lie, or the peer could
+        // not read it.
+        let repairs = self.plan.verify;
+        let loose = |disk: &Disk| disk.is_loose(block) && (!repairs || disk.may_change(block));
+        let loose = loose(one) || loose(two);
         if one.current[range.clone()] != two.current[range.clone()] {
             Compared::Differs
         } else if loose || one.stable[range.clone()] != two.stable[range] {
@@ -273,7 +285,7 @@ impl World {
     pub(crate) fn oracle_flush_done(&mut self, node: usize, since: u64) {
         let has = |node: &Node| {
             let mut sectors = node.disk.stable.iter().enumerate();
-            sectors.all(|(at, value)| self.register.is_durable(at, *value))
+            sectors.all(|(at, value)| self.register.is_durable(at, *value, since))
         };
         let mut has = [has(&self.nodes[0]), has(&self.nodes[1])];
         // A flush that finds nothing written since the peer parted is answered without a record: the peer has it all on
@@ -397,6 +409,14 @@ impl World {
             self.oracle.parted_on[node] = self.nodes[node].open;
         }
         let sender = &self.nodes[node];
+        let target = self.nodes[1 - node].is_target();
+        let repairs = |state: Snapshot| {
+            let over = state.verified.repair_bytes > 0 && !target;
+            over || state.verified.stage == VerifyStage::Repairing
+        };
+        if matches!(message, Message::ResyncData { .. }) && sender.snapshot().is_some_and(repairs) {
+            self.oracle.rewrote_on[node] = sender.open;
+        }
         let sb = &sender.disk.meta.superblock;
         let true_ = match message {
             Message::State(state) if state.disk > DiskState::Failed => {
@@ -424,7 +444,17 @@ impl World {
         let copies = matches!(message, Message::ResyncData { .. } | Message::ResyncZero { .. });
         let heard = copies && self.nodes[node].open == Some(*conn) && !self.oracle.stranger;
         let sb = &self.nodes[node].disk.meta.superblock;
-        assert!(!(heard && sb.consistent), "oracle target: node {node} is overwritten unrecorded");
+        // A repair writes single blocks anew; it needs no record since it changes nothing that counts. Its data may
+        // arrive when it is over, or its sender dead.
+        let sender = self.nodes[1 - node].snapshot();
+        let target = self.nodes[node].is_target();
+        let repairs = match sender {
+            Some(state) if state.verified.stage == VerifyStage::Repairing => true,
+            Some(_) if target => false,
+            _ => self.oracle.rewrote_on[1 - node] == Some(*conn),
+        };
+        let recorded = !sb.consistent || repairs;
+        assert!(!heard || recorded, "oracle target: node {node} is overwritten unrecorded");
     }
 
     /// A node is about to die. Decides whether acknowledged, unflushed data may be lost with it.

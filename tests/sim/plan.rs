@@ -45,6 +45,10 @@ pub(crate) struct Plan {
     pub(crate) repair: u64,
     /// The operator gives commands without a reason.
     pub(crate) nonsense: bool,
+    /// The operator has the disks compared now and then.
+    pub(crate) verify: bool,
+    /// Digests lie: what is the same seems to differ, and is repaired. That must change nothing.
+    pub(crate) lies: bool,
     /// The operator forces a promotion where that loses nothing.
     pub(crate) force: bool,
     /// Both nodes are to be Primary.
@@ -87,6 +91,8 @@ impl Default for Plan {
             net_worst: 1_000,
             repair: 0,
             nonsense: false,
+            verify: false,
+            lies: false,
             force: false,
             dual: false,
             policies: crate::policies::DEFAULT,
@@ -146,6 +152,8 @@ impl Plan {
             net_worst: if slow { 300_000 } else { 20_000 },
             repair: rng.pick(&[1, 5, 20]),
             nonsense: rng.chance(30),
+            verify: false,
+            lies: false,
             force: rng.chance(30),
             dual: false,
             policies: crate::policies::DEFAULT,
@@ -168,6 +176,8 @@ impl Plan {
         if rng.chance(25) {
             plan.two_primaries(rng);
         }
+        plan.verify = rng.chance(30);
+        plan.lies = plan.verify && rng.chance(40);
         plan
     }
 }

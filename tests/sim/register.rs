@@ -198,9 +198,11 @@ impl Register {
         content.iter().enumerate().all(|(at, value)| self.admits(at, *value))
     }
 
-    /// True if `value` is no older than what a flush promised for the sector.
-    pub(crate) fn is_durable(&self, at: usize, value: u32) -> bool {
-        self.sectors[at].iter().any(|entry| entry.value == value && !entry.lost)
+    /// True if `value` is no older than what a flush that was invoked at `since` promises for the sector. What another
+    /// node has written and flushed meanwhile, going on alone, is not in its promise.
+    pub(crate) fn is_durable(&self, at: usize, value: u32, since: u64) -> bool {
+        let counts = |entry: &Entry| !entry.lost || entry.gone >= since;
+        self.sectors[at].iter().any(|entry| entry.value == value && counts(entry))
     }
 
     /// The entries of a sector, for the report.

@@ -168,6 +168,8 @@ fn primary_target() -> (Story, u64) {
     let block = story.block_in(0);
     assert_eq!(story.read(0, block, 1), FrontResult::Done);
     story.part_unheard();
+    // Or else it answers somebody who has died meanwhile, and learns so.
+    story.until("its disk rests", |story| story.world.nodes[0].disk.in_flight.is_empty());
     (story, block)
 }
 
@@ -241,5 +243,54 @@ fn a_stable_write_that_fails_beside_a_target_is_a_failed_flush() {
     assert_eq!(story.state(0).disk, DiskState::Diskless);
     story.kill(0, true);
     story.start(0);
+    story.ends_well();
+}
+
+/// A node that went on alone lost its disk when it stepped down: what was completed meanwhile is on that disk only. The
+/// other is not taken for the data because it is the only one that has a disk now.
+#[test]
+fn what_was_completed_alone_is_not_forgotten_with_the_disk() {
+    let mut story = Story::with_primary();
+    story.world.net.parted_until = story.world.now + 20_000_000;
+    story.world.cut(false);
+    let block = story.block_in(4);
+    assert_eq!(story.write(0, block, 8), FrontResult::Done);
+    assert!(story.state(0).alone);
+    story.fail_next(0, DiskPart::Metadata);
+    let _ = story.command(0, Command::Demote);
+    story.until("the disk is given up", |story| story.state(0).disk == DiskState::Diskless);
+    let refused = |story: &Story| story.state(1).refusal.map(|refusal| refusal.1);
+    story.until("they have met", |story| refused(story).is_some());
+    assert_eq!(refused(&story), Some(Refusal::SourceOutdated));
+    let old = Err(CommandError::NotUpToDate(DiskState::Consistent));
+    assert_eq!(story.promote(1, false), old, "its data is older than what was completed");
+    // The disk can be read after all.
+    story.kill(0, false);
+    story.start(0);
+    story.until("the newer data is on both", Story::mirrored);
+    assert_eq!(story.promote(1, false), Ok(()));
+    assert_eq!(story.read(1, block, 8), FrontResult::Done);
+    story.ends_well();
+}
+
+/// Who has met a Secondary without a disk does not have every write for that: the disk may come back, and have more.
+#[test]
+fn a_secondary_without_a_disk_vouches_for_nobody() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(4);
+    assert_eq!(story.write(0, block, 32), FrontResult::Done);
+    story.kill(1, true); // what was only in its cache is on node 0 alone
+    story.kill(0, false);
+    story.start(1);
+    story.start(0);
+    story.fail_next(0, DiskPart::Metadata);
+    story.until("the disk is given up", |story| story.state(0).disk == DiskState::Diskless);
+    story.until("they have met", Story::connected);
+    // The disk can be read after all.
+    story.kill(0, false);
+    story.start(0);
+    story.until("both are equal", Story::mirrored);
+    assert_eq!(story.promote(1, false), Ok(()));
+    assert_eq!(story.read(1, block, 32), FrontResult::Done);
     story.ends_well();
 }

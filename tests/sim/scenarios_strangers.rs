@@ -73,6 +73,7 @@ impl Stranger {
             dirty_blocks: 0,
             crashed: false,
             survivor: true,
+            kept: true,
             peer_outdated: false,
             discard_my_data: false,
             parted_primary: false,

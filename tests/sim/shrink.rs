@@ -155,12 +155,13 @@ impl<R: Fn(u64, &Plan) -> Option<Failure>> Search<R> {
 
     fn simpler(&mut self) {
         let usual = Plan::default();
-        let changes: [&dyn Fn(&mut Plan); 25] = [
+        let changes: [&dyn Fn(&mut Plan); 26] = [
             &|plan| plan.ops /= 4,
             &|plan| plan.ops = plan.ops * 3 / 4,
             &|plan| plan.last_ops = 0,
             &|plan| plan.until = plan.until / 4 * 3,
             &|plan| plan.nonsense = false,
+            &|plan| plan.verify = false,
             &|plan| plan.force = false,
             &|plan| plan.consent = false,
             &|plan| plan.salvage = false,

@@ -159,8 +159,7 @@ impl Story {
     }
 
     fn span(block: u64, blocks: u64) -> Span {
-        let sectors = u32::try_from(blocks * BLOCK_SECTORS).expect("a small span");
-        Span::new(block * BLOCK_SECTORS, sectors).expect("a valid span")
+        Span::of_blocks(block..block + blocks).expect("a valid span")
     }
 
     fn answered(&mut self) -> FrontResult {

@@ -157,7 +157,7 @@ impl World {
             queue: BinaryHeap::new(),
             number: 0,
             client: Client::new(&plan, Rng::stream(seed, 2)),
-            operator: Operator::new(Rng::stream(seed, 3)),
+            operator: Operator::new(Rng::stream(seed, 3), Rng::stream(seed, 4)),
             rng,
             plan,
             geometry,
@@ -197,11 +197,10 @@ impl World {
             if !self.healing && (self.now >= self.plan.until || self.client.is_done()) {
                 self.begin_healing();
             }
-            let mut late = self.healing && self.now > self.operator.healing_since + SETTLE_US;
-            if late && self.somebody_rests() {
+            if self.healing && self.step.is_multiple_of(64) && self.somebody_rests() {
                 self.operator.healing_since = self.now;
-                late = false;
             }
+            let late = self.healing && self.now > self.operator.healing_since + SETTLE_US;
             assert!(!late, "oracle liveness: after healing {}", self.why_unsettled());
         }
         self.check_at_rest();

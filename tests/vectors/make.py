@@ -75,7 +75,7 @@ class File:
 KINDS = (
     "Hello State Refuse BitmapPage BitmapFull BitmapAck BitmapEnd Ready Write WriteZero WriteAck Flush FlushAck "
     "Read ReadReply ResyncData ResyncZero ResyncAck ResyncEnd ResyncEndAck PromoteAsk PromoteAnswer RoleIs "
-    "DiskFailed DiskFailedAck Bye Ping Pong Mark"
+    "DiskFailed DiskFailedAck Bye Ping Pong Mark DigestAsk DigestReply"
 ).split()
 
 
@@ -108,19 +108,19 @@ def hello_text(protocol, usable=130536):
     )
 
 
-def state(flags=0b00001, disk=6, role=1, policies=(1, 1, 1, 2), zero=0, dirty=9, marks=(3, 4), current=A, base=0,
-          past=(B, C), count=None):
+def state(flags=0b00001, disk=6, role=1, policies=(1, 1, 1, 2), more_flags=0, dirty=9, marks=(3, 4), current=A,
+          base=0, past=(B, C), count=None):
     return (
-        struct.pack("<BBB4BBQQQ", flags, disk, role, *policies, zero, dirty, *marks)
+        struct.pack("<BBB4BBQQQ", flags, disk, role, *policies, more_flags, dirty, *marks)
         + u128(current) + u128(base) + history(past, count)
     )
 
 
-def state_text(base="None", flags=("false",) * 6, dirty=9, marks=(3, 4),
+def state_text(base="None", flags=("false",) * 7, dirty=9, marks=(3, 4),
                policies=("Disconnect", "Disconnect", "Disconnect", "RetryConnect")):
     return (
         f"State(State {{ current: Some(AAAAAAAA), base: {base}, history: [BBBBBBBB, CCCCCCCC], disk: UpToDate, "
-        f"role: Primary, dirty_blocks: {dirty}, crashed: {flags[0]}, survivor: {flags[1]}, "
+        f"role: Primary, dirty_blocks: {dirty}, crashed: {flags[0]}, survivor: {flags[1]}, kept: {flags[6]}, "
         f"peer_outdated: {flags[2]}, discard_my_data: {flags[3]}, parted_primary: {flags[4]}, "
         f"policies: Policies {{ dual_primary: {flags[5]}, after_0pri: {policies[0]}, "
         f"after_1pri: {policies[1]}, after_2pri: {policies[2]}, "
@@ -136,9 +136,9 @@ def good_frames(out):
     out.section("What each message looks like")
     out.add("hello", frame("Hello", protocol=(1, 1), extension=hello()), hello_text((1, 1)))
     out.add("state", frame("State", extension=state()), state_text())
-    everything = state(flags=0xFF, policies=(7, 5, 3, 4), base=C, dirty=U64, marks=(2**62, 2**62))
+    everything = state(flags=0xFF, more_flags=1, policies=(7, 5, 3, 4), base=C, dirty=U64, marks=(2**62, 2**62))
     out.add("state, all flags", frame("State", extension=everything),
-            state_text("Some(CCCCCCCC)", ("true",) * 6, U64, (2**62, 2**62),
+            state_text("Some(CCCCCCCC)", ("true",) * 7, U64, (2**62, 2**62),
                        ("DiscardSecondNode", "CallPriLostAfterSb", "CallPriLostAfterSb", "CallPriLost")))
     out.add("refuse", frame("Refuse", code=6), "Refuse(SplitBrain)")
     out.add("refuse, the newest code", frame("Refuse", code=17), "Refuse(SourceUnsure)")
@@ -164,6 +164,11 @@ def good_frames(out):
             "ReadReply { id: 1, span: 0+1, outcome: Done }")
     out.add("read reply, failed, without payload", frame("ReadReply", code=2, id=1, start=0, sectors=1),
             "ReadReply { id: 1, span: 0+1, outcome: Failed }")
+    out.add("digest ask", frame("DigestAsk", id=4, start=8, sectors=16), "DigestAsk { id: 4, span: 8+16 }")
+    out.add("digest reply", frame("DigestReply", code=1, id=4, start=8, sectors=16, payload=32),
+            "DigestReply { id: 4, span: 8+16, outcome: Done }")
+    out.add("digest reply, skipped, without payload", frame("DigestReply", code=3, id=4, start=8, sectors=16),
+            "DigestReply { id: 4, span: 8+16, outcome: Skipped }")
     out.add("resync data", frame("ResyncData", id=2, start=8, sectors=8, payload=4096),
             "ResyncData { id: 2, span: 8+8 }")
     out.add("resync zero", frame("ResyncZero", id=3, start=8, sectors=8), "ResyncZero { id: 3, span: 8+8 }")
@@ -178,17 +183,17 @@ def good_frames(out):
 
 def version_frames(out):
     out.section("Versions")
-    out.add("hello of a later version without common one", frame("Hello", protocol=(2, 9), extension=hello()),
-            hello_text((2, 9)))
+    out.add("hello of a later version without common one", frame("Hello", protocol=(3, 9), extension=hello()),
+            hello_text((3, 9)))
     out.add("hello of a later version that appended something",
-            frame("Hello", protocol=(1, 2), extension=hello() + b"\x5a" * 100), hello_text((1, 2)))
+            frame("Hello", protocol=(1, 3), extension=hello() + b"\x5a" * 100), hello_text((1, 3)))
     out.add("hello of a later version that appended too much",
-            frame("Hello", protocol=(1, 2), extension=hello() + b"\x5a" * 465),
+            frame("Hello", protocol=(1, 3), extension=hello() + b"\x5a" * 465),
             "! An extension of 513 bytes does not fit the type of the message")
     out.add("hello of our version that appended something",
-            frame("Hello", protocol=(1, 1), extension=hello() + b"\0"),
+            frame("Hello", protocol=(1, 2), extension=hello() + b"\0"),
             "! An extension of 49 bytes does not fit the type of the message")
-    out.add("hello that lacks something", frame("Hello", protocol=(1, 2), extension=hello()[:-1]),
+    out.add("hello that lacks something", frame("Hello", protocol=(1, 3), extension=hello()[:-1]),
             "! An extension of 47 bytes does not fit the type of the message")
     out.add("hello without versions", frame("Hello", protocol=(2, 1), extension=hello()),
             "! The message is invalid: its range of protocol versions is empty")
@@ -242,7 +247,7 @@ def hostile_frames(out):
 def invalid_frames(out):
     out.section("Right checksums, wrong values")
     invalid, unused = "! The message is invalid: ", "! The message is invalid: bits that it does not use are set"
-    for kind in (0, 30, 255):
+    for kind in (0, 32, 255):
         out.add(f"type {kind}", frame(kind), f"! No message has type {kind}")
     out.add("flag of 2", frame("Bye", flag=2), invalid + "its flag is neither 0 nor 1")
     out.add("refusal 0", frame("Refuse"), invalid + "no refusal has its code")
@@ -251,7 +256,8 @@ def invalid_frames(out):
     out.add("outcome 4", frame("WriteAck", code=4, id=1), invalid + "no outcome has its code")
     out.add("zeroes of kind 4", frame("WriteZero", code=4, id=1, start=0, sectors=1),
             invalid + "no kind of zeroes has its code")
-    out.add("skipped write", frame("WriteAck", code=3, id=1), invalid + "only a resync request can be skipped")
+    out.add("skipped write", frame("WriteAck", code=3, id=1),
+            invalid + "only a request of resync or verify can be skipped")
     out.add("ping with an id", frame("Ping", id=1), unused)
     out.add("ping with a version", frame("Ping", protocol=(1, 1)), unused)
     out.add("flush with a span", frame("Flush", id=1, start=8, sectors=8), unused)
@@ -261,7 +267,7 @@ def invalid_frames(out):
     out.add("state with an id", frame("State", id=1, extension=state()), unused)
     out.add("hello, discard 2", frame("Hello", protocol=(1, 1), extension=hello(discard=2)), unused)
     out.add("state, base without its flag", frame("State", extension=state(base=C)), unused)
-    out.add("state, spare byte", frame("State", extension=state(zero=1)), unused)
+    out.add("state, unknown flag", frame("State", extension=state(more_flags=2)), unused)
     out.add("state, disk 7", frame("State", extension=state(disk=7)), invalid + "no disk state has its code")
     mark = "its watermark is higher than any real one"
     out.add("state, endless mark", frame("State", extension=state(marks=(U64, 0))), invalid + mark)

@@ -5,10 +5,12 @@ mod write;
 use super::progress::Progress;
 use super::{Place, name_argument, order, say, units};
 use crate::config::{Config, Name};
+use crate::daemon::former;
 use crate::error::{Error, Kind, Result};
 use crate::io::disk::{Backing, OpenMode, signature};
+use crate::meta::block::Owner;
 use crate::meta::layout::{Layout, SUPERBLOCK_COPIES};
-use crate::meta::superblock::{History, NodeId, Superblock};
+use crate::meta::superblock::{NodeId, Superblock};
 use std::time::Duration;
 
 /// How long a daemon that has just ended may still hold the disk.
@@ -68,7 +70,9 @@ impl Create {
             }
             _ => {}
         }
-        let superblock = fresh(&config, node, &layout, self.in_sync);
+        let owner = Owner { volume: config.volume_id(), node };
+        let current = self.in_sync.then(|| config.in_sync_generation());
+        let superblock = Superblock::fresh(owner, &layout, current);
         let mut progress = Progress::new();
         let total = u64::from(layout.pages());
         let stage = format!("writing metadata on {}", disk.display());
@@ -101,30 +105,13 @@ fn holds(backing: &Backing, layout: &Layout) -> std::io::Result<Option<String>> 
             Err(_) => {}
         }
     }
-    Ok(signature(backing)?.map(str::to_owned))
-}
-
-fn fresh(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> Superblock {
-    Superblock {
-        sequence: 1,
-        volume: config.volume_id(),
-        node,
-        usable_sectors: layout.data_sectors(),
-        agreed_sectors: 0,
-        current: in_sync.then(|| config.in_sync_generation()),
-        base: None,
-        history: History::default(),
-        consistent: in_sync,
-        outdated: false,
-        peer_outdated: false,
-        sole_source: false,
-        primary: false,
-        crashed: false,
-        parted_primary: false,
-        instance: 0,
-        mark: 0,
-        peer_mark: 0,
+    if let Some(former) = former(backing, None) {
+        return Ok(Some(format!(
+            "rblk metadata of volume {}, node {}, of a time when the disk had {} bytes,",
+            former.superblock.volume, former.superblock.node.0, former.bytes
+        )));
     }
+    Ok(signature(backing)?.map(str::to_owned))
 }
 
 fn next_steps(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> String {

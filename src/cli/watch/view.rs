@@ -5,21 +5,20 @@
 //!   docker2  Secondary  Connected  disk Inconsistent  SyncSource
 //!     out of sync 512.0 MiB
 //!     [#######>----------------------]  25.0 %  128.0 MiB/s  4 s left
+//!   verified at 2026-09-21T14:13:21Z: both disks hold the same
 //!   disk read 0 B/s, written 34.5 MiB/s; net in 0 B/s, out 34.5 MiB/s; in flight 7
 //!   p50/p99: front-write 91 µs/180 µs, disk-write 40 µs/95 µs, peer 85 µs/170 µs
 //!   20:15:03Z  docker2 Connected, Secondary
 //! ```
 
 use super::board::Entry;
-use crate::cli::{render, stats, units};
+use crate::cli::{render, stats, units, verify};
 use crate::ctl::proto::Event;
 use crate::ctl::status::{Connection, ConnectionState, DiskState, Resource, Role};
 use crate::limits::UNIX_MS_MAX;
 use std::time::Duration;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Width of the bar of a running resync.
-const BAR_COLUMNS: usize = 30;
 /// Narrower than this is not laid out: lines are cut.
 const COLUMNS_MIN: usize = 20;
 
@@ -70,9 +69,18 @@ fn known(lines: &mut Vec<Line>, status: &Resource, entry: &Entry, width: usize) 
         lines.push(clipped(vec![(Tone::Busy, format!("    out of sync {behind}"))], width));
     }
     if let Some(sync) = device.and_then(|device| device.sync.as_ref()) {
-        let bar = units::bar(sync.percent_resync_done, BAR_COLUMNS);
+        let bar = units::bar(sync.percent_resync_done, units::BAR_COLUMNS);
         let text = format!("    {bar} {}", render::sync_line(sync));
         lines.push(clipped(vec![(Tone::Busy, text)], width));
+    }
+    if let Some(text) = verify::line(status) {
+        let found = status.rblk.verify.as_ref();
+        let tone = match found.map(|found| (found.is_clean(), found.state.as_str())) {
+            Some((true, _)) => Tone::Good,
+            Some((_, "running" | "repairing" | "stopped")) => Tone::Busy,
+            _ => Tone::Bad,
+        };
+        lines.extend(wrapped("  ", &text, tone, width));
     }
     lines.push(clipped(vec![(Tone::Plain, traffic(status, entry))], width));
     if let Some(times) = times(entry) {
@@ -292,6 +300,7 @@ mod tests {
             docker2  Secondary  Connected  disk Inconsistent  SyncSource\n    \
             out of sync 512.0 MiB\n    \
             [#######>----------------------]  25.0 %  128.0 MiB/s  4 s left\n  \
+            verified at 2026-09-21T14:13:21Z: 4.0 KiB differ\n  \
             in flight 7\n  \
             14:13:20Z  docker2 Connected, Primary\n";
         assert!(seen.starts_with(expected), "{seen}");

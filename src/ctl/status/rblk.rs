@@ -16,6 +16,14 @@ pub struct Rblk {
     pub front: String,
     /// Where clients find the volume while this node is Primary: a device path or an NBD URI.
     pub address: Option<String>,
+    /// How the link to the peer is protected: `none` or `tls`.
+    pub security: String,
+    /// The key by which the peer knows this node; absent without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The key that the peer has shown; absent without TLS, and while there is no connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_key: Option<String>,
     /// The identity of the data.
     pub generation: Generation,
     /// What the peer said of itself when the nodes last met; absent if they have not since the daemon's start.
@@ -27,6 +35,9 @@ pub struct Rblk {
     pub written_apart_bytes: u64,
     /// The running resync, or the last one.
     pub resync: ResyncBytes,
+    /// The verify that runs, or the last one since the daemon's start; absent if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
     /// The activity log.
     pub al: ActivityLog,
     /// Silence of the peer that ends the connection, in milliseconds.
@@ -138,6 +149,63 @@ pub struct ResyncBytes {
     pub since_connect_bytes: u64,
     /// Of those, found to be zeroes and not sent, in bytes.
     pub skipped_zero_bytes: u64,
+}
+
+/// A comparison of both disks.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Verify {
+    /// `running`, `done`, `stopped` by an operator, `broken-off` since this node's disk was given up, or `repairing`:
+    /// done, and what was found is being copied to the peer. What runs waits while the disks are not both UpToDate.
+    pub state: String,
+    /// When it began, by the clock of this node, in milliseconds since 1970.
+    pub began_unix_ms: u64,
+    /// How long it took, or has taken so far, in milliseconds.
+    pub duration_ms: u64,
+    /// What there is to compare, in bytes.
+    pub total_bytes: u64,
+    /// Compared, or given up, in bytes.
+    pub done_bytes: u64,
+    /// Different on the two disks, in bytes.
+    pub differing_bytes: u64,
+    /// Not readable on this node's disk, in bytes.
+    pub unreadable_bytes: u64,
+    /// Not readable on the peer's disk, in bytes.
+    pub peer_unreadable_bytes: u64,
+    /// Left out since clients of the peer wrote there at each attempt, in bytes.
+    pub busy_bytes: u64,
+    /// What the last repair was to copy to the peer, in bytes.
+    pub repair_bytes: u64,
+    /// Of that, copied, and on stable media there.
+    pub repaired_bytes: u64,
+    /// Where the disks differ, or the peer's cannot be read, and that was not repaired: the first runs of blocks, at
+    /// most [`crate::limits::DIFFERENCES_TOLD`].
+    pub differences: Vec<Difference>,
+    /// Further runs that are not listed.
+    pub more_differences: u64,
+}
+
+/// A run of blocks that differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Difference {
+    /// Its first byte on the volume.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl Verify {
+    /// True if all was compared and nothing is different.
+    pub fn is_clean(&self) -> bool {
+        let bad = [
+            self.differing_bytes,
+            self.unreadable_bytes,
+            self.peer_unreadable_bytes,
+            self.busy_bytes,
+        ];
+        self.state == "done" && bad == [0; 4]
+    }
 }
 
 /// The activity log: extents that are written to.

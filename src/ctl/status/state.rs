@@ -87,6 +87,20 @@ words! {
         SyncSource,
         /// The peer copies to this node.
         SyncTarget,
+        /// Both disks are compared, by this node.
+        VerifyS,
+        /// Both disks are compared, by the peer.
+        VerifyT,
+    }
+}
+
+impl ReplicationState {
+    /// Every write goes to both, and nothing is copied.
+    pub fn is_established(self) -> bool {
+        matches!(
+            self,
+            ReplicationState::Established | ReplicationState::VerifyS | ReplicationState::VerifyT
+        )
     }
 }
 

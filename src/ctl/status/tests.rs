@@ -49,7 +49,7 @@ fn connection() -> Connection {
         connection_state: ConnectionState::Connected,
         congested: false,
         peer_role: Role::Secondary,
-        tls: false,
+        tls: true,
         ap_in_flight: 0,
         rs_in_flight: 1024,
         paths: vec![Path {
@@ -92,6 +92,9 @@ fn additions() -> Rblk {
         memory_bytes: 50 << 20,
         front: "nbd".to_owned(),
         address: Some("nbd+unix:///?socket=/run/x".to_owned()),
+        security: "tls".to_owned(),
+        key: Some("ed25519:A".to_owned()),
+        peer_key: Some("ed25519:B".to_owned()),
         generation: Generation {
             current: Some("A".repeat(32)),
             base: Some("B".repeat(32)),
@@ -122,6 +125,7 @@ fn additions() -> Rblk {
             since_connect_bytes: 3,
             skipped_zero_bytes: 4,
         },
+        verify: Some(verify()),
         al: ActivityLog { active: 3, slots: 992 },
         peer_timeout_ms: 4000,
         faults: Some("disk-delay".to_owned()),
@@ -142,6 +146,24 @@ fn additions() -> Rblk {
             max_us: 131,
             buckets: vec![0, 0, 2, 7, 1],
         }],
+    }
+}
+
+fn verify() -> Verify {
+    Verify {
+        state: "done".to_owned(),
+        began_unix_ms: 1_790_000_000_000,
+        duration_ms: 1500,
+        total_bytes: 1 << 30,
+        done_bytes: 1 << 30,
+        differing_bytes: 4096,
+        unreadable_bytes: 0,
+        peer_unreadable_bytes: 0,
+        repair_bytes: 8192,
+        repaired_bytes: 4096,
+        busy_bytes: 0,
+        differences: vec![Difference { offset: 1 << 20, bytes: 4096 }],
+        more_differences: 0,
     }
 }
 

@@ -12,14 +12,20 @@
 //! ```
 
 use crate::error::{Error, Kind, Result};
+use crate::limits::UBLK_STOP_MS;
 use rblk_ublk::{Control, DeviceState, device_info};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Of the file's name, after that of the resource.
 const SUFFIX: &str = ".ublk";
 /// Longest wait for the driver to take away a device that nobody uses.
 const REMOVE_LIMIT: Duration = Duration::from_secs(2);
+/// The same if somebody uses it, whose requests are to fail first.
+const TAKE_LIMIT: Duration = Duration::from_millis(UBLK_STOP_MS);
+/// Time for the driver to learn that the server of a device has ended, and the pause between two looks.
+const SERVER_ENDS: Duration = Duration::from_secs(5);
+const SERVER_LOOK: Duration = Duration::from_millis(100);
 /// Written for data that nobody may go on with.
 const VOID: &str = "void";
 
@@ -158,11 +164,7 @@ impl Record {
     /// Takes away a waiting device that nobody has open. Bounded by [`REMOVE_LIMIT`].
     pub fn remove_orphan(&self) {
         let Ok(Some(Left { id, .. })) = self.orphan() else { return };
-        let removed = Control::open(id).and_then(|mut control| {
-            control.stop(REMOVE_LIMIT)?;
-            control.delete(REMOVE_LIMIT)
-        });
-        match removed {
+        match remove(id, REMOVE_LIMIT) {
             Ok(()) => {
                 tracing::info!("took away /dev/ublkb{id}, which waited since the last daemon");
                 self.forget();
@@ -170,6 +172,36 @@ impl Record {
             Err(error) => tracing::error!("/dev/ublkb{id} cannot be taken away: {error}"),
         }
     }
+
+    /// Takes away a waiting device, whoever has it open: what they ask for fails, and what waits does. False if there
+    /// is none.
+    ///
+    /// # Errors
+    /// It has a server, or the driver does not do it.
+    pub fn take_away(&self) -> Result<bool> {
+        let give_up = Instant::now() + SERVER_ENDS;
+        let left = loop {
+            match self.orphan() {
+                // The driver learns a moment after its end that a server is gone.
+                Err(error) if error.kind() == Kind::Busy && Instant::now() < give_up => {
+                    std::thread::sleep(SERVER_LOOK);
+                }
+                left => break left?,
+            }
+        };
+        let Some(Left { id, .. }) = left else { return Ok(false) };
+        remove(id, TAKE_LIMIT).map_err(|error| {
+            Error::new(Kind::Io, format!("Cannot take /dev/ublkb{id} away")).source(error)
+        })?;
+        self.forget();
+        Ok(true)
+    }
+}
+
+fn remove(id: u32, limit: Duration) -> std::result::Result<(), rblk_ublk::Error> {
+    let mut control = Control::open(id)?;
+    control.stop(limit)?;
+    control.delete(limit)
 }
 
 #[cfg(test)]
@@ -190,6 +222,12 @@ mod tests {
         for nonsense in ["", "x\n", "-1\n", "data 1\n0\n"] {
             assert_eq!(Left::parse(nonsense), None, "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn without_a_record_there_is_nothing_to_take_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(!Record::new(folder.path(), "x").take_away().expect("nothing to do"));
     }
 
     #[test]

@@ -6,10 +6,15 @@
 
 use super::LinkEvent;
 use crate::io::buffer::Pool;
+use crate::io::tls;
 use crate::limits::{RECEIVE_BYTES, REQUESTS_MAX};
 use crate::replica::event::Buf;
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::message::Message;
+
+/// Why a stream without TLS ends if the other end speaks TLS.
+pub const SPEAKS_TLS: &str = "The other end speaks TLS, and this node does not: `security` in [net] must be the same \
+                              on both nodes";
 
 /// What comes next.
 #[derive(Debug)]
@@ -119,7 +124,8 @@ impl Assembly {
         message: &Message,
     ) -> Result<Option<Place>, String> {
         let bytes = header.payload_bytes();
-        if bytes > pool.buffer_bytes() && !matches!(message, Message::BitmapPage { .. }) {
+        let small = matches!(message, Message::BitmapPage { .. } | Message::DigestReply { .. });
+        if bytes > pool.buffer_bytes() && !small {
             return Err(broken("its payload is larger than a buffer"));
         }
         match message {
@@ -131,7 +137,7 @@ impl Assembly {
                 Ok(Some(Place::Reply(buf)))
             }
             _ if bytes == 0 => Ok(Some(Place::Bytes(Box::default()))),
-            Message::BitmapPage { .. } => Ok(Some(Place::Bytes(vec![0; bytes].into()))),
+            _ if small => Ok(Some(Place::Bytes(vec![0; bytes].into()))),
             _ => Ok(pool.take().map(Place::Taken)),
         }
     }
@@ -192,6 +198,20 @@ impl Assembly {
         assert!(self.end <= self.bytes.len(), "more was received than there was room for");
     }
 
+    /// Puts `bytes` where [`Assembly::room`] says, which must be enough for them: it is for a record of TLS when more
+    /// is needed.
+    pub(super) fn put(&mut self, pool: &mut Pool, bytes: &[u8]) {
+        let room = self.room();
+        let mut rest = bytes;
+        if let Some((buf, got, missing)) = room.payload {
+            let (payload, after) = bytes.split_at(missing.min(bytes.len()));
+            pool.bytes_mut(buf, got + payload.len())[got..].copy_from_slice(payload);
+            rest = after;
+        }
+        room.rest[..rest.len()].copy_from_slice(rest);
+        self.received(bytes.len());
+    }
+
     /// True if a message has begun and is not complete.
     pub fn is_within_message(&self) -> bool {
         self.begun.is_some() || self.end > 0
@@ -235,9 +255,12 @@ impl Begun {
 /// Header and message at the start of `bytes`; `None` if not all of it is here.
 fn head(bytes: &[u8]) -> Result<Option<(Header, Message)>, String> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-        return Ok(None);
+        return if tls::begins_tls(bytes) { Err(SPEAKS_TLS.to_owned()) } else { Ok(None) };
     };
-    let header = Header::parse(header).map_err(|error| broken(&error.to_string()))?;
+    let header = Header::parse(header).map_err(|error| match tls::begins_tls(bytes) {
+        true => SPEAKS_TLS.to_owned(),
+        false => broken(&error.to_string()),
+    })?;
     let Some(extension) = rest.get(..header.extension_bytes()) else {
         return Ok(None);
     };

@@ -2,7 +2,8 @@
 //!
 //! The kernel writes to two places only: the receive buffer, and a payload buffer that was taken for this
 //! payload and that nobody else knows yet. Replies to reads are copied: their buffer belongs to a request,
-//! which may go on without us when the link is closed.
+//! which may go on without us when the link is closed. With TLS it writes to the session's buffer instead, and what is
+//! opened goes the same ways.
 
 use super::assembly::{Assembly, Next};
 use super::retry;
@@ -10,6 +11,7 @@ use crate::io::Io;
 use crate::io::buffer::Pool;
 use crate::io::faults::{Faults, OpClass, Verdict};
 use crate::io::ring::Token;
+use crate::io::tls::Session;
 use crate::replica::event::Buf;
 use io_uring::{opcode, types};
 use std::os::fd::RawFd;
@@ -53,9 +55,20 @@ impl Inbox {
     }
 
     /// The next message, if all of it is here.
-    pub(super) fn next(&mut self, pool: &mut Pool) -> Result<Next, String> {
+    pub(super) fn next(
+        &mut self,
+        pool: &mut Pool,
+        tls: Option<&mut Session>,
+    ) -> Result<Next, String> {
         assert!(!self.in_flight, "the kernel still writes to it");
-        self.assembly.next(pool)
+        let Some(tls) = tls else { return self.assembly.next(pool) };
+        loop {
+            let next = self.assembly.next(pool)?;
+            let more = matches!(next, Next::NeedBytes);
+            if !more || !tls.open(|bytes| self.assembly.put(pool, bytes))? {
+                return Ok(next);
+            }
+        }
     }
 
     /// Starts to receive.
@@ -64,7 +77,20 @@ impl Inbox {
         io: &mut Io,
         (fd, token): (RawFd, Token),
         faults: &mut Faults,
+        tls: Option<&mut Session>,
     ) {
+        if let Some(tls) = tls {
+            let room = tls.room();
+            let verdict = faults.verdict(OpClass::Read, 0, room.len() as u64);
+            let short = verdict == Verdict::Short;
+            let bytes = if short { faults.crumb(room.len()) } else { room.len() } as u32;
+            let entry = opcode::Recv::new(types::Fd(fd), room.as_mut_ptr(), bytes).build();
+            // SAFETY: what is behind the received part of the session's buffer is not touched while `in_flight`, and
+            // the buffer is leaked on drop, with the descriptor.
+            unsafe { io.ring.push_faulty(entry, token, verdict) };
+            self.in_flight = true;
+            return;
+        }
         let room = self.assembly.room();
         let verdict = faults.verdict(OpClass::Read, 0, room.rest.len() as u64);
         let short = |len: usize| {
@@ -92,18 +118,30 @@ impl Inbox {
         self.in_flight = true;
     }
 
-    pub(super) fn on_result(&mut self, result: i32) -> Result<(), String> {
+    pub(super) fn on_result(
+        &mut self,
+        result: i32,
+        tls: Option<&mut Session>,
+    ) -> Result<(), String> {
         self.in_flight = false;
         let Ok(bytes) = usize::try_from(result) else {
             return retry(result, &mut self.retries);
         };
         if bytes == 0 {
+            if tls.is_some_and(|tls| tls.peer().is_none()) {
+                return Err(
+                    "No TLS session with the other end: it closed the connection during the handshake".to_owned(),
+                );
+            }
             let within = self.assembly.is_within_message();
             let place = if within { " in the middle of a message" } else { "" };
             return Err(format!("The peer closed the connection{place}"));
         }
         self.retries = 0;
-        self.assembly.received(bytes);
+        match tls {
+            Some(tls) => tls.received(bytes),
+            None => self.assembly.received(bytes),
+        }
         Ok(())
     }
 

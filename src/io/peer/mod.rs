@@ -16,9 +16,13 @@
 //!            ▼                                        │
 //!   ═════════╧════════════════════ socket ════════════╧═════════
 //!
+//!   Shaking (TLS only) ──the other end is the peer──► Open
+//!      └──── refused, with the reason why ────► Draining
 //!   Open ──close(drain)──► Draining ──all sent, peer's end seen, or LINGER_MS──► Ending ──► Closed
 //!    └──────── peer closed, error, bad frame, close(now) ────────────────────────►┘
 //! ```
+//!
+//! With TLS nothing of a frame is sent or believed before [`LinkEvent::Secured`].
 //!
 //! In each turn the driver gives it its completions, calls [`Link::poll`] until it returns `None`, and
 //! [`Link::flush`] before it waits.
@@ -26,17 +30,20 @@
 pub mod assembly;
 mod inbox;
 mod outbox;
+mod sealed;
 
 use super::Io;
 use super::faults::Faults;
 use super::ring::{Completion, Owner, Token};
+use super::tls::{NO_TLS, Session};
+use crate::key::PublicKey;
 use crate::limits::LINGER_MS;
 use crate::replica::event::Buf;
 use crate::wire::message::Message;
 use assembly::Next;
 use inbox::Inbox;
 use outbox::Outbox;
-use rustix::net::Shutdown;
+use rustix::net::{SendFlags, Shutdown};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -62,6 +69,11 @@ pub enum Body {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "moved on the stack, never stored: no allocation")]
 pub enum LinkEvent {
+    /// The other end is the peer, and what is said from here on is for it alone. Comes once, first, and with TLS only.
+    Secured {
+        /// The key that it has shown.
+        key: Option<PublicKey>,
+    },
     /// A message arrived.
     Received {
         /// What.
@@ -101,6 +113,13 @@ pub struct Link {
     outbox: Outbox,
     state: State,
     lingering: bool,
+    tls: Option<Box<Session>>,
+    /// Nothing is to be told of TLS any more.
+    secured: bool,
+    /// Why the other end was refused: it is still being told so.
+    refusal: Option<String>,
+    /// The network or the other end has ended it, without a word why.
+    lost: bool,
     /// Faults on purpose.
     pub faults: Faults,
 }
@@ -109,6 +128,15 @@ impl Link {
     /// Speaks over `socket`. `instance` names it in its tokens, and is not used by another link before this
     /// one is closed.
     pub fn new(socket: OwnedFd, instance: u16) -> Link {
+        Link::with(socket, instance, None)
+    }
+
+    /// The same, within a TLS session that has not begun.
+    pub fn secure(socket: OwnedFd, instance: u16, session: Session) -> Link {
+        Link::with(socket, instance, Some(Box::new(session)))
+    }
+
+    fn with(socket: OwnedFd, instance: u16, tls: Option<Box<Session>>) -> Link {
         Link {
             socket: ManuallyDrop::new(socket),
             instance,
@@ -116,6 +144,10 @@ impl Link {
             outbox: Outbox::default(),
             state: State::Open,
             lingering: false,
+            secured: tls.is_none(),
+            tls,
+            refusal: None,
+            lost: false,
             faults: Faults::default(),
         }
     }
@@ -144,10 +176,20 @@ impl Link {
     /// Starts to send what was queued, if nothing is being sent.
     pub fn flush(&mut self, io: &mut Io) {
         let target = (self.socket.as_raw_fd(), self.token(SEND));
-        if matches!(self.state, State::Open | State::Draining { .. }) {
-            self.outbox.flush(io, target, &mut self.faults);
+        let tls = self.tls.as_deref_mut();
+        if matches!(self.state, State::Open | State::Draining { .. })
+            && let Err(why) = self.outbox.flush(io, target, &mut self.faults, tls)
+        {
+            self.end(io, why);
         }
-        if matches!(self.state, State::Draining { shut: false }) && self.outbox.is_empty() {
+        let drained = self.outbox.is_empty(self.tls.as_deref());
+        if matches!(self.state, State::Draining { shut: false }) && drained {
+            if let Some(tls) = self.tls.as_deref_mut().filter(|tls| tls.is_open()) {
+                self.outbox.say_goodbye(io, target, &mut self.faults, tls);
+                if self.outbox.in_flight() {
+                    return;
+                }
+            }
             // An error means that the connection is gone, which receiving will tell.
             let _gone = rustix::net::shutdown(&*self.socket, Shutdown::Write);
             self.state = State::Draining { shut: true };
@@ -159,14 +201,15 @@ impl Link {
         let target = (self.socket.as_raw_fd(), done.token);
         let open = matches!(self.state, State::Open | State::Draining { .. });
         let draining = matches!(self.state, State::Draining { .. });
+        let tls = self.tls.as_deref_mut();
         let result = match done.token.kind() {
             // Our own doing: see `close`. What follows is received to be dropped.
             RECEIVE if draining && done.result == -libc::ECANCELED => {
                 self.inbox.on_cancelled();
                 Ok(())
             }
-            RECEIVE => self.inbox.on_result(done.result),
-            SEND if open => self.outbox.on_result(io, done.result, target, &mut self.faults),
+            RECEIVE => self.inbox.on_result(done.result, tls),
+            SEND if open => self.outbox.on_result(io, done.result, target, &mut self.faults, tls),
             SEND => {
                 self.outbox.on_cancelled(&mut io.pool);
                 Ok(())
@@ -178,6 +221,7 @@ impl Link {
             }
         };
         if let Err(why) = result {
+            self.lost |= open && self.refusal.is_none();
             self.end(io, why);
         }
     }
@@ -185,16 +229,26 @@ impl Link {
     /// The next thing that has happened; `None` if there is nothing now. While no payload buffer is free,
     /// nothing more is received: poll again when one is.
     pub fn poll(&mut self, io: &mut Io) -> Option<LinkEvent> {
+        if matches!(self.state, State::Open) && !self.secured && !self.inbox.in_flight() {
+            match self.shake() {
+                Ok(None) => self.receive(io),
+                Ok(secured) => return secured,
+                Err(why) => self.refuse(io, why),
+            }
+        }
         if matches!(self.state, State::Open | State::Draining { .. }) && !self.inbox.in_flight() {
             if matches!(self.state, State::Draining { .. }) {
                 self.inbox.discard(&mut io.pool);
+                self.tls.as_deref_mut().into_iter().for_each(Session::discard);
             }
-            match self.inbox.next(&mut io.pool) {
+            match self.inbox.next(&mut io.pool, self.tls.as_deref_mut()) {
                 Ok(Next::Frame(event)) => return Some(event),
                 Ok(Next::NoBuffer) => {}
-                Ok(Next::NeedBytes) => {
-                    let target = (self.socket.as_raw_fd(), self.token(RECEIVE));
-                    self.inbox.receive(io, target, &mut self.faults);
+                Ok(Next::NeedBytes) => self.receive(io),
+                Err(why) if why == assembly::SPEAKS_TLS => {
+                    self.say_no_tls();
+                    self.refuse(io, why);
+                    return self.poll(io);
                 }
                 Err(why) => self.end(io, why),
             }
@@ -213,6 +267,36 @@ impl Link {
         Some(LinkEvent::Closed { why })
     }
 
+    /// Goes on with the handshake.
+    fn shake(&mut self) -> Result<Option<LinkEvent>, String> {
+        let Some(tls) = self.tls.as_deref_mut() else { return Ok(None) };
+        if !tls.shake()? {
+            return Ok(None);
+        }
+        self.secured = true;
+        Ok(Some(LinkEvent::Secured { key: tls.peer() }))
+    }
+
+    fn receive(&mut self, io: &mut Io) {
+        let target = (self.socket.as_raw_fd(), self.token(RECEIVE));
+        self.inbox.receive(io, target, &mut self.faults, self.tls.as_deref_mut());
+    }
+
+    /// The other end is not talked to: it is told so, and then the link closes for this reason. What it has sent is
+    /// read to be dropped: unread, it would reset the connection, and the reason would be lost.
+    fn refuse(&mut self, io: &mut Io, why: String) {
+        self.refusal = Some(why);
+        self.close(io, true);
+    }
+
+    /// To one who speaks TLS where it is not spoken. Best effort: on a fresh connection there is room for it.
+    fn say_no_tls(&mut self) {
+        if !self.outbox.in_flight() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let _lost = rustix::net::send(&*self.socket, &NO_TLS, flags);
+        }
+    }
+
     /// Closes the link: after what was queued is sent and taken, if `drain`, else at once. No more messages
     /// are handed out; [`LinkEvent::Closed`] follows.
     pub fn close(&mut self, io: &mut Io, drain: bool) {
@@ -228,6 +312,11 @@ impl Link {
         }
     }
 
+    /// It was ended by the network, or by the other end without a word why: that may pass by itself.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// True after [`LinkEvent::Closed`].
     pub fn closed(&self) -> bool {
         matches!(self.state, State::Closed)
@@ -237,7 +326,7 @@ impl Link {
         if matches!(self.state, State::Ending { .. } | State::Closed) {
             return;
         }
-        self.state = State::Ending { why };
+        self.state = State::Ending { why: self.refusal.take().unwrap_or(why) };
         // An error means that the connection is gone already.
         let _gone = rustix::net::shutdown(&*self.socket, Shutdown::Both);
         self.cancel(io, RECEIVE, self.inbox.in_flight());
@@ -261,6 +350,7 @@ impl Drop for Link {
         if self.inbox.in_flight() || self.outbox.in_flight() {
             self.inbox.leak();
             self.outbox.leak();
+            self.tls.as_deref_mut().into_iter().for_each(Session::leak);
             return;
         }
         // SAFETY: dropped once, here; no operation names the descriptor any more.

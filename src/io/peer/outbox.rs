@@ -2,13 +2,15 @@
 //!
 //! One `SENDMSG` is on the ring at a time, so that bytes cannot overtake each other. It gathers all frames
 //! that were queued while the one before was under way. What it points to is not touched until it has
-//! ended.
+//! ended. With TLS it points to sealed records, at most [`crate::limits::TLS_SEAL_BYTES`] at a time: see `sealed.rs`.
 
+use super::sealed::Sealed;
 use super::{Body, retry};
 use crate::io::Io;
 use crate::io::buffer::Pool;
 use crate::io::faults::{Faults, OpClass, Verdict};
 use crate::io::ring::{Ring, Token};
+use crate::io::tls::Session;
 use crate::limits::SEND_FRAMES_MAX;
 use crate::replica::event::Buf;
 use crate::wire::frame::{FRAME_BYTES_MAX, encode};
@@ -34,9 +36,9 @@ struct Frame {
 }
 
 /// Memory to send, and the buffer to release when it is sent.
-struct Area {
-    start: *const u8,
-    bytes: usize,
+pub(super) struct Area {
+    pub(super) start: *const u8,
+    pub(super) bytes: usize,
     buf: Option<Buf>,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Outbox {
     /// What `flying` consists of, and how many of it are sent.
     areas: Vec<Area>,
     sent: usize,
+    /// With TLS: what is sent in place of the areas.
+    sealed: Sealed,
     /// Read by the kernel when the operation is submitted: rebuilt for each.
     vectors: Vec<libc::iovec>,
     header: Option<Box<libc::msghdr>>,
@@ -87,18 +91,79 @@ impl Outbox {
         self.in_flight
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        !self.in_flight && self.next.frames.is_empty()
+    /// True if nothing that can be sent waits for it: without an open session, frames cannot.
+    pub(super) fn is_empty(&self, tls: Option<&Session>) -> bool {
+        let closed = tls.is_some_and(|tls| !tls.is_open());
+        let frames = self.next.frames.is_empty() && self.areas.is_empty();
+        let control = tls.is_some_and(Session::has_control);
+        !self.in_flight && (frames || closed) && !control
     }
 
-    pub(super) fn flush(&mut self, io: &mut Io, target: (RawFd, Token), faults: &mut Faults) {
-        if self.in_flight || self.next.frames.is_empty() {
-            return;
+    pub(super) fn flush(
+        &mut self,
+        io: &mut Io,
+        target: (RawFd, Token),
+        faults: &mut Faults,
+        tls: Option<&mut Session>,
+    ) -> Result<(), String> {
+        if self.in_flight {
+            return Ok(());
+        }
+        if let Some(tls) = tls {
+            return self.flush_sealed(io, target, faults, tls);
+        }
+        if self.next.frames.is_empty() {
+            return Ok(());
         }
         assert!(self.areas.is_empty() && self.flying.frames.is_empty());
         std::mem::swap(&mut self.next, &mut self.flying);
         self.lay_out(&io.pool);
         self.submit(&mut io.ring, target, faults);
+        Ok(())
+    }
+
+    /// Seals what is queued, as much as goes at a time, and sends that. The session's own words go first.
+    fn flush_sealed(
+        &mut self,
+        io: &mut Io,
+        target: (RawFd, Token),
+        faults: &mut Faults,
+        tls: &mut Session,
+    ) -> Result<(), String> {
+        tls.take_control(self.sealed.begin());
+        if tls.is_open() {
+            if self.areas.is_empty() && !self.next.frames.is_empty() {
+                std::mem::swap(&mut self.next, &mut self.flying);
+                self.lay_out(&io.pool);
+            }
+            while self.sent < self.areas.len() && self.sealed.has_room() {
+                let bytes = self.sealed.gather(&self.areas[self.sent..]);
+                if bytes == 0 {
+                    // Nothing but empty payloads is left.
+                    self.sent = self.areas.len();
+                    break;
+                }
+                self.advance(&mut io.pool, bytes);
+                self.sealed.seal(tls)?;
+            }
+            if self.sent == self.areas.len() {
+                self.clear_flying(&mut io.pool);
+            }
+        }
+        self.submit_sealed(&mut io.ring, target, faults);
+        Ok(())
+    }
+
+    /// Sends that nothing more comes, in an open session. Nothing else must be waiting.
+    pub(super) fn say_goodbye(
+        &mut self,
+        io: &mut Io,
+        target: (RawFd, Token),
+        faults: &mut Faults,
+        tls: &mut Session,
+    ) {
+        tls.say_goodbye(self.sealed.begin());
+        self.submit_sealed(&mut io.ring, target, faults);
     }
 
     /// Goes on after a `SENDMSG`: with the rest of the batch, if there is one.
@@ -108,14 +173,27 @@ impl Outbox {
         result: i32,
         target: (RawFd, Token),
         faults: &mut Faults,
+        tls: Option<&mut Session>,
     ) -> Result<(), String> {
         self.in_flight = false;
         match usize::try_from(result) {
             Ok(bytes) if bytes > 0 => {
                 self.retries = 0;
-                self.advance(&mut io.pool, bytes);
+                match tls {
+                    Some(_) => self.sealed.advance(bytes),
+                    None => self.advance(&mut io.pool, bytes),
+                }
             }
             _ => retry(result, &mut self.retries)?,
+        }
+        if let Some(tls) = tls {
+            return match self.sealed.rest().is_empty() {
+                true => self.flush_sealed(io, target, faults, tls),
+                false => {
+                    self.submit_sealed(&mut io.ring, target, faults);
+                    Ok(())
+                }
+            };
         }
         if self.sent < self.areas.len() {
             self.submit(&mut io.ring, target, faults);
@@ -135,6 +213,7 @@ impl Outbox {
     pub(super) fn discard(&mut self, pool: &mut Pool) {
         assert!(!self.in_flight, "the kernel still reads it");
         self.clear_flying(pool);
+        self.sealed.clear();
         for frame in self.next.frames.drain(..) {
             if let Body::Buf(buf) = frame.body {
                 pool.release(buf);
@@ -146,6 +225,7 @@ impl Outbox {
     /// Leaves all memory to the kernel for good.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.flying));
+        std::mem::forget(std::mem::take(&mut self.sealed));
         std::mem::forget(std::mem::take(&mut self.vectors));
         std::mem::forget(self.header.take());
     }
@@ -183,6 +263,22 @@ impl Outbox {
             iov_base: area.start.cast_mut().cast(),
             iov_len: area.bytes,
         }));
+        self.send(ring, (fd, token), faults);
+    }
+
+    fn submit_sealed(&mut self, ring: &mut Ring, target: (RawFd, Token), faults: &mut Faults) {
+        let rest = self.sealed.rest();
+        if rest.is_empty() {
+            return;
+        }
+        let start = rest.as_ptr().cast_mut().cast();
+        self.vectors.clear();
+        self.vectors.push(libc::iovec { iov_base: start, iov_len: rest.len() });
+        self.send(ring, target, faults);
+    }
+
+    /// Sends what `vectors` names.
+    fn send(&mut self, ring: &mut Ring, (fd, token): (RawFd, Token), faults: &mut Faults) {
         let first = &mut self.vectors[0];
         let verdict = faults.verdict(OpClass::Write, 0, first.iov_len as u64);
         if verdict == Verdict::Short {
@@ -196,7 +292,7 @@ impl Outbox {
         // Without it, a closed connection would raise SIGPIPE.
         let flags = libc::MSG_NOSIGNAL as u32;
         let entry = opcode::SendMsg::new(types::Fd(fd), &raw const **header).flags(flags).build();
-        // SAFETY: header, vectors, heads and bodies stay as they are while `in_flight`, and buffers are
+        // SAFETY: header, vectors, heads, bodies and sealed records stay as they are while `in_flight`, and buffers are
         // held; on drop they are leaked, with the descriptor.
         unsafe { ring.push_faulty(entry, token, verdict) };
         self.in_flight = true;

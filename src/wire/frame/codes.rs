@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Ping,
     Pong,
     Mark,
+    DigestAsk,
+    DigestReply,
 }
 
 /// Both directions from one table; the compiler finds what is missing or there twice.
@@ -96,6 +98,8 @@ codes! {
         27 Ping
         28 Pong
         29 Mark
+        30 DigestAsk
+        31 DigestReply
     }
     Role {
         1 Primary

@@ -4,7 +4,7 @@
 //! Hello            48   volume 16, usable_sectors 8, agreed_sectors 8, block_bytes 4, payload_bytes_max 4,
 //!                       data_credits 2, read_credits 2, zero_credits 2, node 1, discard 1 (0 or 1)
 //! State           328   flags 1 (see `flag`), disk 1, role 1, policies 4 (after 0, 1, 2 Primaries, conflict),
-//!                       zero 1, dirty_blocks 8, mark 8, peer_mark 8, current 16, base 16, history 264
+//!                       more flags 1, dirty_blocks 8, mark 8, peer_mark 8, current 16, base 16, history 264
 //! ResyncEnd       280   current 16, history 264
 //! DiskFailedAck    16   current 16
 //! ```
@@ -40,6 +40,7 @@ mod state_at {
     pub(super) const DISK: usize = 1;
     pub(super) const ROLE: usize = 2;
     pub(super) const POLICIES: usize = 3;
+    pub(super) const MORE_FLAGS: usize = 7;
     pub(super) const DIRTY_BLOCKS: usize = 8;
     pub(super) const MARK: usize = 16;
     pub(super) const PEER_MARK: usize = 24;
@@ -59,6 +60,11 @@ mod flag {
     pub(super) const DISCARD_MY_DATA: u8 = 1 << 5;
     pub(super) const PARTED_PRIMARY: u8 = 1 << 6;
     pub(super) const DUAL_PRIMARY: u8 = 1 << 7;
+}
+
+/// More flags of State.
+mod more_flag {
+    pub(super) const KEPT: u8 = 1 << 0;
 }
 
 const _: () = {
@@ -171,6 +177,7 @@ fn encode_state(state: &State, out: &mut [u8]) -> usize {
     ];
     out.fill(0);
     out[at::FLAGS] = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+    out[at::MORE_FLAGS] = if state.kept { more_flag::KEPT } else { 0 };
     out[at::DISK] = state.disk.code();
     out[at::ROLE] = state.role.code();
     put(out, at::POLICIES, &codes_of(&state.policies));
@@ -199,6 +206,7 @@ fn decode_state(extension: &[u8]) -> Result<State, FrameError> {
         dirty_blocks: u64::from_le_bytes(get(extension, at::DIRTY_BLOCKS)),
         crashed: set(flag::CRASHED),
         survivor: set(flag::SURVIVOR),
+        kept: extension[at::MORE_FLAGS] & more_flag::KEPT != 0,
         peer_outdated: set(flag::PEER_OUTDATED),
         discard_my_data: set(flag::DISCARD_MY_DATA),
         parted_primary: set(flag::PARTED_PRIMARY),

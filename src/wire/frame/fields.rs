@@ -43,17 +43,22 @@ pub(super) fn check(message: &Message) -> Result<(), &'static str> {
         | Message::ReadReply { outcome, .. }
             if *outcome == Outcome::Skipped =>
         {
-            Err("only a resync request can be skipped")
+            Err("only a request of resync or verify can be skipped")
         }
         Message::Write { span, .. }
         | Message::WriteZero { span, .. }
         | Message::Read { span, .. }
         | Message::ReadReply { span, .. }
+        | Message::DigestAsk { span, .. }
+        | Message::DigestReply { span, .. }
         | Message::ResyncData { span, .. }
         | Message::ResyncZero { span, .. }
             if span.bytes() > bytes_max =>
         {
             Err("its span is longer than one request may be")
+        }
+        Message::DigestAsk { span, .. } | Message::DigestReply { span, .. } if !span.is_whole() => {
+            Err("digests are of whole blocks")
         }
         _ => Ok(()),
     }
@@ -98,9 +103,11 @@ impl Fields {
             Message::Flush { id, mark } => Fields { id, flag: mark.into(), ..bare },
             Message::Mark { mark, more } => Fields { id: mark, flag: more.into(), ..bare },
             Message::Read { id, span }
+            | Message::DigestAsk { id, span }
             | Message::ResyncData { id, span }
             | Message::ResyncZero { id, span } => Fields { id, ..bare }.spanning(span),
-            Message::ReadReply { id, span, outcome } => {
+            Message::ReadReply { id, span, outcome }
+            | Message::DigestReply { id, span, outcome } => {
                 Fields { id, code: outcome.code(), ..bare }.spanning(span)
             }
             Message::PromoteAnswer { granted: flag } | Message::Bye { outdated: flag } => {
@@ -157,6 +164,10 @@ impl Fields {
             Kind::Read => Message::Read { id, span: self.span()? },
             Kind::ReadReply => {
                 Message::ReadReply { id, span: self.span()?, outcome: self.outcome()? }
+            }
+            Kind::DigestAsk => Message::DigestAsk { id, span: self.span()? },
+            Kind::DigestReply => {
+                Message::DigestReply { id, span: self.span()?, outcome: self.outcome()? }
             }
             Kind::ResyncData => Message::ResyncData { id, span: self.span()? },
             Kind::ResyncZero => Message::ResyncZero { id, span: self.span()? },
@@ -217,6 +228,8 @@ fn kind(message: &Message) -> Kind {
         Message::FlushAck { .. } => Kind::FlushAck,
         Message::Read { .. } => Kind::Read,
         Message::ReadReply { .. } => Kind::ReadReply,
+        Message::DigestAsk { .. } => Kind::DigestAsk,
+        Message::DigestReply { .. } => Kind::DigestReply,
         Message::ResyncData { .. } => Kind::ResyncData,
         Message::ResyncZero { .. } => Kind::ResyncZero,
         Message::ResyncAck { .. } => Kind::ResyncAck,

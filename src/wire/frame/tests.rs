@@ -1,7 +1,7 @@
 //! Properties of the frame codec.
 
 use super::*;
-use crate::limits::{PAGE_BIT_BYTES, SECTOR_BYTES, ZERO_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, PAGE_BIT_BYTES, SECTOR_BYTES, ZERO_BYTES_MAX};
 use crate::meta::superblock::{GenerationId, History, MARK_MAX, NodeId, VolumeId};
 use crate::span::Span;
 use crate::wire::PROTOCOL_MAX;
@@ -82,21 +82,21 @@ prop_compose! {
         ]),
         role in roles(),
         dirty_blocks: u64,
-        flags: [bool; 5],
+        flags: [bool; 6],
         policies in policies(),
         marks in prop::array::uniform2(0..=MARK_MAX),
     ) -> State {
         State {
             current, base, history, disk, role, dirty_blocks,
-            crashed: flags[0], survivor: flags[1], peer_outdated: flags[2], discard_my_data: flags[3],
+            crashed: flags[0], survivor: flags[1], kept: flags[5], peer_outdated: flags[2], discard_my_data: flags[3],
             parted_primary: flags[4], policies,
             mark: marks[0], peer_mark: marks[1],
         }
     }
 }
 
-fn messages() -> impl Strategy<Value = Message> {
-    let refusals = select(vec![
+fn refusals() -> impl Strategy<Value = Refusal> {
+    select(vec![
         Refusal::Protocol,
         Refusal::Volume,
         Refusal::Node,
@@ -114,9 +114,17 @@ fn messages() -> impl Strategy<Value = Message> {
         Refusal::DataLost,
         Refusal::Policies,
         Refusal::PrimaryMustStepDown,
-    ]);
+    ])
+}
+
+fn messages() -> impl Strategy<Value = Message> {
     let zero_kinds = select(vec![ZeroKind::Discard, ZeroKind::Zeroes, ZeroKind::ZeroesAllocated]);
     let data = || (any::<u64>(), spans(IO_BYTES_MAX as u64));
+    let whole = || {
+        let blocks = (0..1_u64 << 40, 1..=(IO_BYTES_MAX as u64 / BLOCK_BYTES) as u32);
+        let span = |(block, count): (u64, u32)| Span::new(8 * block, 8 * count).expect("valid");
+        (any::<u64>(), blocks.prop_map(span))
+    };
     let zero = || (any::<u64>(), spans(ZERO_BYTES_MAX));
     let bare = vec![
         Message::BitmapAck,
@@ -131,7 +139,7 @@ fn messages() -> impl Strategy<Value = Message> {
     let connection = prop_oneof![
         hellos().prop_map(Message::Hello),
         states().prop_map(Message::State),
-        refusals.prop_map(Message::Refuse),
+        refusals().prop_map(Message::Refuse),
         any::<u32>().prop_map(|page| Message::BitmapPage { page }),
         any::<u32>().prop_map(|page| Message::BitmapFull { page }),
         any::<bool>().prop_map(|granted| Message::PromoteAnswer { granted }),
@@ -147,6 +155,7 @@ fn messages() -> impl Strategy<Value = Message> {
         any::<(u64, bool)>().prop_map(|(id, mark)| Message::Flush { id, mark }),
         (0..=MARK_MAX, any::<bool>()).prop_map(|(mark, more)| Message::Mark { mark, more }),
         data().prop_map(|(id, span)| Message::Read { id, span }),
+        whole().prop_map(|(id, span)| Message::DigestAsk { id, span }),
         data().prop_map(|(id, span)| Message::ResyncData { id, span }),
         zero().prop_map(|(id, span)| Message::ResyncZero { id, span }),
         (generations(), histories())
@@ -160,6 +169,8 @@ fn messages() -> impl Strategy<Value = Message> {
             span,
             outcome
         }),
+        (whole(), prop_oneof![outcomes(), Just(Outcome::Skipped)])
+            .prop_map(|((id, span), outcome)| Message::DigestReply { id, span, outcome }),
         (any::<u64>(), prop_oneof![outcomes(), Just(Outcome::Skipped)])
             .prop_map(|(id, outcome)| Message::ResyncAck { id, outcome }),
     ];
@@ -301,7 +312,7 @@ fn a_payload_is_checked_against_its_header() {
 }
 
 #[test]
-#[should_panic(expected = "only a resync request can be skipped")]
+#[should_panic(expected = "only a request of resync or verify can be skipped")]
 fn an_invalid_message_is_not_sent() {
     frame(&Message::WriteAck { id: 1, outcome: Outcome::Skipped }, 0);
 }

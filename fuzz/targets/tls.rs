@@ -1,0 +1,5 @@
+//! See `tests/fuzz/tls.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rblk_fuzz::run("tls", bytes));

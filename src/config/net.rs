@@ -1,0 +1,138 @@
+//! `[net]` and the keys of the nodes: whether the link is locked, and with what. See `docs/security.md`.
+
+use super::section::{Found, Section, Source, shorten};
+use super::{CONFIG_DIR, Config, Name, Node};
+use crate::error::{Error, Result};
+use crate::key::PublicKey;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// How the link between the nodes is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Security {
+    /// Not at all: whoever can reach the nodes' network can read and change what they say.
+    None,
+    /// TLS 1.3, each node known to the other by its key.
+    Tls,
+}
+
+/// The link between the nodes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Net {
+    /// How it is protected.
+    pub security: Security,
+    /// Where this node's private key is. Absolute.
+    pub key_file: PathBuf,
+}
+
+impl Net {
+    /// What holds without `[net]`.
+    pub(super) fn default_for(name: &Name) -> Net {
+        Net { security: Security::None, key_file: key_file_of(name) }
+    }
+}
+
+/// Where the private key of resource `name` is unless the configuration says otherwise.
+pub fn key_file_of(name: &Name) -> PathBuf {
+    Path::new(CONFIG_DIR).join(format!("{name}.key"))
+}
+
+/// Reads `[net]`, if there is one, into `config`, whose nodes are known.
+pub(super) fn read(source: Source<'_>, root: &Section<'_>, config: &mut Config) -> Result<()> {
+    let Some(section) = root.table("net", "[net]")? else { return Ok(()) };
+    config.net = parse(source, &section, &config.name)?;
+    check(source, &section, &config.net, &config.nodes)
+}
+
+fn parse(source: Source<'_>, section: &Section<'_>, name: &Name) -> Result<Net> {
+    section.only(&["security", "key-file"])?;
+    let mut net = Net::default_for(name);
+    if let Some(found) = section.string("security", "\"tls\"")? {
+        net.security = match found.value {
+            "none" => Security::None,
+            "tls" => Security::Tls,
+            other => {
+                let wrong =
+                    format!("security = \"{}\": expected \"none\" or \"tls\"", shorten(other));
+                return Err(source.error(&found.span, wrong));
+            }
+        };
+    }
+    if let Some(found) = section.string("key-file", "\"/etc/rblk/swarm.key\"")? {
+        net.key_file = PathBuf::from(found.value);
+        if !net.key_file.is_absolute() || found.value.contains('\0') {
+            let wrong = format!(
+                "key-file = \"{}\": expected an absolute path such as \"/etc/rblk/swarm.key\"",
+                shorten(found.value)
+            );
+            return Err(source.error(&found.span, wrong));
+        }
+    }
+    Ok(net)
+}
+
+/// The keys in a `[[node]]`: the one that it shows, and another that it may show while it is exchanged. None is that of
+/// the `other` node.
+pub(super) fn keys(
+    source: Source<'_>,
+    section: &Section<'_>,
+    other: Option<&Node>,
+) -> Result<(Option<PublicKey>, Option<PublicKey>)> {
+    let key = key(source, section, "key")?;
+    let old = self::key(source, section, "old-key")?;
+    let twice = |found: &Found<PublicKey>| {
+        let theirs = other.is_some_and(|other| other.keys().any(|key| key == found.value));
+        theirs.then(|| {
+            source.error(&found.span, "both nodes have this key: expected two different ones")
+        })
+    };
+    match (&key, &old) {
+        (None, Some(old)) => {
+            return Err(
+                source.error(&old.span, "`old-key` without `key`: expected both, or `key` alone")
+            );
+        }
+        (Some(key), Some(old)) if key.value == old.value => {
+            return Err(
+                source.error(&old.span, "`old-key` is the same as `key`: expected another one")
+            );
+        }
+        _ => {}
+    }
+    match key.iter().chain(&old).find_map(twice) {
+        Some(error) => Err(error),
+        None => Ok((key.map(|found| found.value), old.map(|found| found.value))),
+    }
+}
+
+fn key(source: Source<'_>, section: &Section<'_>, name: &str) -> Result<Option<Found<PublicKey>>> {
+    let Some(found) = section.string(name, "\"ed25519:...\"")? else { return Ok(None) };
+    match PublicKey::parse(found.value) {
+        Ok(value) => Ok(Some(Found { value, span: found.span })),
+        Err(expected) => {
+            let wrong = format!("{name} = \"{}\": {expected}", shorten(found.value));
+            Err(source.error(&found.span, wrong))
+        }
+    }
+}
+
+/// TLS needs a key of each node.
+fn check(source: Source<'_>, section: &Section<'_>, net: &Net, nodes: &[Node; 2]) -> Result<()> {
+    let lacks = nodes.iter().find(|node| node.key.is_none());
+    match (net.security, lacks) {
+        (Security::Tls, Some(node)) => Err(no_key(source, section, node)),
+        _ => Ok(()),
+    }
+}
+
+fn no_key(source: Source<'_>, section: &Section<'_>, node: &Node) -> Error {
+    let span = section.get("security").map_or(0..0, |(_, span)| span);
+    let wrong = format!(
+        "security = \"tls\" needs the key of each node, and {} has none: expected the line `key = ...` that \
+         `rblk keygen` prints on that node; `rblk pair` and `rblk join` see to it",
+        node.name
+    );
+    source.error(&span, wrong)
+}
