@@ -15,7 +15,8 @@
 //! An invalid disk is a fresh one: it has no generation, so no rule can take it for a source, and every bit is set. The
 //! peer's disk is made invalid without asking it: this node records a generation of its own with every bit set, so the
 //! peer finds that all of its data is behind. Both records are durable before the two meet again, and nothing is copied
-//! before that.
+//! before that. An order goes before what a policy or an earlier order said of this node's data; against a peer that
+//! went its own way from the same base it goes before the policies, too: the two are then told of their split brain.
 
 use super::Replica;
 use super::durable::Step;
@@ -151,6 +152,9 @@ impl Replica {
         if let Some(error) = self.cannot_change_role().or(void) {
             self.reply(id, Err(error));
             return;
+        }
+        if peer {
+            self.orders.keep_my_data(); // the later order: a policy may have said that this node's changes are void
         }
         self.dirty.set_all();
         // Without a word if the peer is behind, or not met yet; else with a goodbye once this node's record is durable.

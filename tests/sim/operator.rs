@@ -95,6 +95,7 @@ impl World {
             self.heal_more();
         }
         if self.operator.asked.is_some() || self.operator.idle {
+            self.connect_for_who_leaves();
             return;
         }
         let told = self.operator.must_step_down.take();
@@ -248,6 +249,22 @@ impl World {
         let discard = void && (self.healing || self.operator.rng.chance(80));
         self.command(node, Command::Connect { discard_my_data: discard });
         true
+    }
+
+    /// The role is given up once the clients' last requests are answered, and these may wait for the peer: should the
+    /// two stand alone meanwhile, they have to meet first.
+    fn connect_for_who_leaves(&mut self) {
+        let waits = |asked: &Asked| asked.command == Command::Demote;
+        if !self.healing || self.operator.idle || !self.operator.asked.as_ref().is_some_and(waits) {
+            return;
+        }
+        for node in [0, 1] {
+            if self.nodes[node].is_running() && self.nodes[node].seen.1 == Connection::StandAlone {
+                let command = Command::Connect { discard_my_data: false };
+                self.tell(node, Fact::Command { id: OF_A_STORY, command });
+                self.dial_soon();
+            }
+        }
     }
 
     /// Nobody is Primary.

@@ -219,6 +219,26 @@ fn a_primary_that_loses_steps_down_first() {
 }
 
 #[test]
+fn a_later_order_goes_before_what_a_policy_said() {
+    let (mut story, here, _) = split([5, 4, 2, 1]);
+    story.until("it is told", |story| story.world.operator.must_step_down == Some(0));
+    assert_eq!(story.command(0, Command::Invalidate { peer: true }), Ok(()));
+    let way = story.generation(0);
+    assert_eq!(story.command(0, DEMOTE), Ok(()));
+    assert!(!story.state(0).discard_my_data, "it is the data, by order");
+    let alone = |story: &Story, node| story.state(node).connection == Connection::StandAlone;
+    story.until("both stand alone", |story| alone(story, 0) && alone(story, 1));
+    assert_eq!(story.command(1, DEMOTE), Ok(()));
+    assert_eq!(story.command(1, Command::Connect { discard_my_data: true }), Ok(()));
+    assert_eq!(story.command(0, Command::Connect { discard_my_data: false }), Ok(()));
+    story.heal();
+    wins(&story, way);
+    assert_eq!(story.promote(0, false), Ok(()));
+    assert_eq!(story.read(0, here, 2), FrontResult::Done);
+    story.ends_well();
+}
+
+#[test]
 fn two_primaries_are_not_connected_by_force() {
     let (mut story, ..) = split([5, 1, 1, 2]);
     story.rest(20_000);
