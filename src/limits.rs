@@ -365,3 +365,5 @@ const _: () = {
     assert!(8 * (HANDLER_COMMAND_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);
     assert!(8 * (HANDLER_OUTPUT_BYTES_MAX + 8192) < HANDLER_LINE_BYTES_MAX);
 };
+/// How long `rblk resize` waits for the two nodes to meet again, in milliseconds.
+pub const RESIZE_WAIT_MS: u64 = 10_000;

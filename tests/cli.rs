@@ -121,6 +121,7 @@ impl Handler for Fake {
             | Request::Verify
             | Request::StopVerify
             | Request::Repair
+            | Request::Resize
             | Request::Invalidate { peer: true } => Reply::Ok,
             Request::Connect { discard_my_data: false, .. }
             | Request::Invalidate { peer: false } => {

@@ -82,6 +82,8 @@ mod scenarios_disks;
 mod scenarios_hangs;
 #[path = "sim/scenarios_images.rs"]
 mod scenarios_images;
+#[path = "sim/scenarios_resize.rs"]
+mod scenarios_resize;
 #[path = "sim/scenarios_salvage.rs"]
 mod scenarios_salvage;
 #[path = "sim/scenarios_strangers.rs"]

@@ -26,6 +26,7 @@ mod pair;
 mod progress;
 mod promote;
 mod render;
+mod resize;
 mod salvage;
 mod stats;
 mod status;
@@ -97,6 +98,7 @@ enum Verb {
     Connect(connect::Connect),
     Disconnect(disconnect::Disconnect),
     Invalidate(invalidate::Invalidate),
+    Resize(resize::Resize),
     Verify(verify::Verify),
     Status(status::Status),
     Stats(stats::Stats),
@@ -174,6 +176,7 @@ fn carry_out(verb: Verb, place: &Place) -> Result<ExitCode> {
         Verb::Connect(verb) => verb.run(place),
         Verb::Disconnect(verb) => verb.run(place),
         Verb::Invalidate(verb) => verb.run(place),
+        Verb::Resize(verb) => verb.run(place),
         Verb::Verify(verb) => verb.run(place),
         Verb::Status(verb) => verb.run(place),
         Verb::Stats(verb) => verb.run(place),

@@ -68,6 +68,8 @@ pub enum Request {
     StopVerify,
     /// Copy what the last verify has found to differ from this node to the peer.
     Repair,
+    /// Let the volume grow into the room that both disks have.
+    Resize,
 }
 
 /// What the daemon answers.

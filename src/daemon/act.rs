@@ -216,6 +216,7 @@ impl Daemon {
             Notice::Role(role) => tracing::info!(?role, "this node is {role:?}"),
             Notice::State => {
                 self.follow_inheritance();
+                self.follow_size();
                 self.log_state();
             }
             Notice::PeerBroken(why) => {

@@ -1,7 +1,8 @@
 //! From a disk to a node that is ready to start: the order of reading, and of repairing, metadata.
 //!
-//! Nothing is written but in one case: an activity log that cannot be relied on. Then every bit is set on disk first,
-//! and a fresh log is written after that; a power cut in between leaves the log as unreliable as it was.
+//! Nothing is written but in two cases. The metadata of a disk that has grown is moved to its new end, see
+//! [`crate::meta::moving`]. And where an activity log cannot be relied on, every bit is set on disk first, and a fresh
+//! log is written after that; a power cut in between leaves the log as unreliable as it was.
 
 use super::kept::Note;
 use crate::config::{self, Config, HandlerKind};
@@ -12,9 +13,10 @@ use crate::limits::{AL_SLOTS, FORMER_SEARCH_MS, META_BLOCK_BYTES};
 use crate::meta::block::{BlockError, Owner};
 use crate::meta::former::{self, Former};
 use crate::meta::layout::Layout;
+use crate::meta::moving::{self, Trouble};
 use crate::meta::records::{self, AlTransaction};
 use crate::meta::recovery::{self, RawBlock};
-use crate::meta::superblock::{ChooseError, NodeId, Superblock};
+use crate::meta::superblock::{ChooseError, NodeId};
 use crate::replica::authority::OnPeerLost;
 use crate::replica::{Replica, Settings, Start};
 use std::time::{Duration, Instant};
@@ -51,8 +53,15 @@ pub(super) fn open(config: &Config, node: NodeId, note: &mut Note) -> Result<Ope
         Error::new(Kind::Refused, with_disk()).source(error).remedy("use a disk of another size")
     })?;
     let owner = Owner { volume: config.volume_id(), node };
-    let found = recovery::superblock(&layout, owner, |at| read_block(&backing, at))
-        .map_err(|error| no_metadata(config, &backing, owner, error))?;
+    let found = find_metadata(&backing, &layout, owner)
+        .map_err(|trouble| no_metadata(config, &backing, owner, trouble))?;
+    if let Some(before) = found.moved_from {
+        warnings.push(format!(
+            "the disk has grown from {before} to {} bytes: its metadata is at the new end now; once the peer's disk has \
+             grown, too, `rblk resize {name}` lets the volume grow",
+            backing.bytes()
+        ));
+    }
     let read = |at| read_block(&backing, at);
     let activity = match recovery::activity_log(&layout, owner, read) {
         Ok(activity) => activity,
@@ -63,7 +72,7 @@ pub(super) fn open(config: &Config, node: NodeId, note: &mut Note) -> Result<Ope
             mark_everything(&backing, &layout, owner).map_err(|error| Error::io(what(), error))?
         }
     };
-    let start = start_of(config, node, &backing, layout, found, activity, note.read())?;
+    let start = start_of(config, node, &backing, layout, &found, activity, note.read())?;
     let mut replica = Replica::new(&start);
     let damaged = load_bitmap(&mut replica, &backing, &layout, owner);
     if damaged > 0 {
@@ -79,7 +88,7 @@ fn start_of(
     node: NodeId,
     backing: &Backing,
     layout: Layout,
-    (superblock, stale_copy): (Superblock, u8),
+    found: &moving::Found,
     activity: AlTransaction,
     kept: Option<u64>,
 ) -> Result<Start> {
@@ -89,8 +98,8 @@ fn start_of(
     })?;
     Ok(Start {
         layout,
-        superblock,
-        stale_copy,
+        superblock: found.superblock,
+        stale_copy: found.stale_copy,
         peer: NodeId(1 - node.0),
         activity,
         block_bytes: backing.block_bytes(),
@@ -130,12 +139,43 @@ pub(super) fn read_block(backing: &Backing, at: u64) -> RawBlock {
     backing.read_at(at, &mut block[..]).ok().map(|()| block)
 }
 
-/// The metadata of a disk that was smaller when it was written: of `owner`, or of anybody. Takes
-/// [`FORMER_SEARCH_MS`] at most.
-pub(crate) fn former(backing: &Backing, owner: Option<Owner>) -> Option<Former> {
+/// The metadata of a disk that was smaller when it was written, whoever wrote it. Takes [`FORMER_SEARCH_MS`] at most.
+pub(crate) fn former(backing: &Backing) -> Option<Former> {
+    former::find(backing.bytes(), None, |at| read_block(backing, at), time_to_search())
+}
+
+/// True as long as there is time to search.
+fn time_to_search() -> impl FnMut() -> bool {
     let end = Instant::now() + Duration::from_millis(FORMER_SEARCH_MS);
-    let read = |at| read_block(backing, at);
-    former::find(backing.bytes(), owner, read, || Instant::now() < end)
+    move || Instant::now() < end
+}
+
+/// A disk without a ring: for the time before the reactor runs.
+struct Blocking<'a>(&'a Backing);
+
+impl moving::Disk for Blocking<'_> {
+    type Error = std::io::Error;
+
+    fn read(&mut self, at: u64) -> RawBlock {
+        read_block(self.0, at)
+    }
+
+    fn write(&mut self, at: u64, block: &[u8; META_BLOCK_BYTES]) -> std::io::Result<()> {
+        self.0.write_at(at, block)
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+}
+
+/// Where the disk has grown, its metadata is moved to the new end.
+fn find_metadata(
+    backing: &Backing,
+    layout: &Layout,
+    owner: Owner,
+) -> std::result::Result<moving::Found, Trouble<std::io::Error>> {
+    moving::find(layout, owner, &mut Blocking(backing), time_to_search())
 }
 
 /// Says for good that nothing is known: all bits, then a fresh log.
@@ -179,22 +219,35 @@ fn load_bitmap(replica: &mut Replica, backing: &Backing, layout: &Layout, owner:
     damaged
 }
 
-fn no_metadata(config: &Config, backing: &Backing, owner: Owner, error: ChooseError) -> Error {
+fn no_metadata(
+    config: &Config,
+    backing: &Backing,
+    owner: Owner,
+    trouble: Trouble<std::io::Error>,
+) -> Error {
     let name = &config.name;
     let path = config.node(owner.node).disk.display();
-    if let Some(former) = former(backing, Some(owner)) {
-        return Error::new(Kind::Metadata, format!("Cannot attach {name}"))
-            .why(format!(
-                "{path} has grown: its metadata is where its end was when it had {} bytes, and it has {} now",
-                former.bytes,
-                backing.bytes()
-            ))
-            .remedy(format!(
-                "give it its former size again (of LVM: `lvreduce -L {}b {path}`): a volume cannot grow in this \
-                 version. Not `rblk create`: it makes this a disk without data",
-                former.bytes
-            ));
-    }
+    let what = format!("Cannot attach {name}");
+    let error = match trouble {
+        Trouble::None(error) => error,
+        Trouble::Disk(error) => {
+            return Error::io(
+                format!("{what}: {path} has grown, and its metadata cannot follow"),
+                error,
+            );
+        }
+        Trouble::TooClose { before, needed } => {
+            return Error::new(Kind::Metadata, what)
+                .why(format!(
+                    "{path} has grown from {before} to {} bytes, by too little for its metadata to follow",
+                    backing.bytes()
+                ))
+                .remedy(format!(
+                    "make it {needed} bytes or more (of LVM: `lvextend -L {needed}b {path}`). Not `rblk create`: it \
+                     makes this a disk without data"
+                ));
+        }
+    };
     let blank = matches!(
         error,
         ChooseError::Neither { copy0: BlockError::Blank | BlockError::Magic, copy1 }
@@ -208,7 +261,7 @@ fn no_metadata(config: &Config, backing: &Backing, owner: Owner, error: ChooseEr
              `rblk create {name} --force` makes a fresh start, with a full resync from the peer"
         )
     };
-    Error::new(Kind::Metadata, format!("Cannot attach {name}"))
+    Error::new(Kind::Metadata, what)
         .why(format!("{path} has no usable metadata of this volume"))
         .source(error)
         .remedy(remedy)

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::front::News;
 use crate::limits::LOOK_LIMIT_MS;
 use crate::replica::event::{Command, CommandError, CommandId, Input, Tick};
-use crate::replica::snapshot::Suspended;
+use crate::replica::snapshot::{Connection, Suspended};
 use crate::sync::SyncSender;
 use crate::wire::message::{DiskState, Role};
 
@@ -133,6 +133,7 @@ impl Daemon {
             Request::Verify => self.command(request, Command::Verify, Some(answer)),
             Request::StopVerify => self.command(request, Command::StopVerify, Some(answer)),
             Request::Repair => self.command(request, Command::Repair, Some(answer)),
+            Request::Resize => self.command(request, Command::Resize, Some(answer)),
             Request::Invalidate { peer } => {
                 self.command(request, Command::Invalidate { peer }, Some(answer));
             }
@@ -216,6 +217,10 @@ impl Daemon {
                 }
                 News::InUse => tracing::warn!("the device is in use and was not taken away"),
                 News::Slow(why) => tracing::warn!("taking the device away takes long: {why}"),
+                News::Grown => tracing::info!("clients see the volume's new size"),
+                News::NotGrown(why) => tracing::warn!(
+                    "the volume has grown, and its device keeps its size until it is made anew (demote, promote): {why}"
+                ),
                 News::Fault(why) => tracing::error!("{why}"),
                 News::Gone => device::record(&self.options).forget(),
                 News::Failed(why) => {
@@ -403,6 +408,14 @@ impl Daemon {
             Err(error) => Reply::from(self.explain(&request, error)),
         };
         send(answer, reply);
+    }
+
+    /// The volume may have grown: clients see it once both nodes have that on record, which they have when they met.
+    pub(super) fn follow_size(&mut self) {
+        let snapshot = self.replica.snapshot();
+        if let (Some(front), Connection::Connected) = (&mut self.front, snapshot.connection) {
+            front.grow(snapshot.sectors);
+        }
     }
 
     /// The device exists exactly while this node is Primary.

@@ -3,6 +3,7 @@
 use super::run::Daemon;
 use crate::ctl::proto::Request;
 use crate::error::{Error, Kind};
+use crate::limits::SECTOR_BYTES;
 use crate::replica::event::CommandError;
 
 impl Daemon {
@@ -21,6 +22,7 @@ impl Daemon {
             Request::Invalidate { .. } => format!("Cannot invalidate {name}"),
             Request::Verify | Request::StopVerify => format!("Cannot verify {name}"),
             Request::Repair => format!("Cannot repair what differs on {name}"),
+            Request::Resize => format!("Cannot resize {name}"),
         }
     }
 
@@ -87,9 +89,29 @@ impl Daemon {
                 "this node is being detached".to_owned(),
                 format!("attach {name} again first"),
             ),
+            CommandError::NoRoom | CommandError::PeerHasNoRoom => self.explain_room(error),
             other => self.explain_verify(other).unwrap_or_else(|| self.explain_order(other)),
         };
         Error::new(kind, self.failed(request)).why(why).remedy(remedy)
+    }
+
+    /// A disk that has no room for a larger volume, or has grown under a daemon that does not know it yet.
+    fn explain_room(&self, error: CommandError) -> (Kind, String, String) {
+        let name = &self.options.config.name;
+        let here = &self.options.config.node(self.options.node).name;
+        let peer = &self.options.config.peer_of(self.options.node).name;
+        let node = if error == CommandError::NoRoom { here } else { peer };
+        let size = self.replica.snapshot().sectors * SECTOR_BYTES;
+        (
+            Kind::Refused,
+            format!(
+                "the volume has {size} bytes, and as far as its daemon knows the disk of {node} has no room for more"
+            ),
+            format!(
+                "make that disk larger (of LVM: `lvextend`), then run `systemctl restart rblk@{name}` on {node}: its \
+                 metadata moves to the new end, and clients wait a moment"
+            ),
+        )
     }
 
     /// What stands in the way of a verify, and of the repair after it; `None` if it is something else.

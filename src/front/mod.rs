@@ -44,6 +44,10 @@ pub enum News {
     InUse,
     /// Stopping it takes long, and why.
     Slow(String),
+    /// Clients see that it has grown.
+    Grown,
+    /// It goes on as small as it was, and why.
+    NotGrown(String),
     /// It goes on with one request less at a time, and why: a fault of ours or the driver's.
     Fault(String),
     /// It is taken away.
@@ -80,6 +84,10 @@ pub trait Front {
 
     /// Where clients find it, for status: a device path or an NBD URI.
     fn address(&self) -> String;
+
+    /// The volume has so many sectors now, no less than before. Clients see that as soon as this kind of device, and
+    /// the system, allow.
+    fn grow(&mut self, sectors: u64);
 
     /// Stops taking requests and starts taking the device away. Requests that are with the core are still
     /// completed.

@@ -61,6 +61,11 @@ impl UblkQueue {
         self.buffers[usize::from(tag)]
     }
 
+    /// Requests may reach so far from now on.
+    pub fn set_sectors(&mut self, sectors: u64) {
+        self.queue.set_sectors(sectors);
+    }
+
     /// The tag goes on with buffer `next`, of which the caller gives it a reference; it lets go of the one it had.
     pub fn change_buffer(&mut self, io: &mut Io, tag: u16, next: Buf) {
         let old = std::mem::replace(&mut self.buffers[usize::from(tag)], next);

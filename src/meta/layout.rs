@@ -99,6 +99,11 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Whole blocks of the disk, in bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_blocks * BLOCK_BYTES
+    }
+
     /// Blocks of the data area: as many bits has the bitmap.
     pub fn data_blocks(&self) -> u64 {
         self.data_blocks

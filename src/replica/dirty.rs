@@ -72,6 +72,17 @@ impl Dirty {
         self.blocks = blocks;
     }
 
+    /// The volume ends here from now on. What is added is not marked.
+    ///
+    /// # Panics
+    /// If the disk ends before that.
+    pub(super) fn extend(&mut self, sectors: u64) {
+        let blocks = sectors / BLOCK_SECTORS;
+        let room = self.pages.len() as u64 * PAGE_BLOCKS;
+        assert!((self.blocks..=room).contains(&blocks), "the bitmap has room");
+        self.blocks = blocks;
+    }
+
     /// Number of pages.
     pub(super) fn pages(&self) -> u32 {
         // A page stands for 124 MiB: 2^32 of them exceed the largest volume.

@@ -124,6 +124,9 @@ pub enum Command {
     /// Copy what the last verify has found to differ from this node, the Primary, to the peer. Answered when it has
     /// begun; [`Command::StopVerify`] ends it.
     Repair,
+    /// Make the volume as large as both disks allow. Answered when this node has it on record; the peer takes it over
+    /// when the two meet again, at once.
+    Resize,
 }
 
 /// Whether this node's data may be overwritten.
@@ -445,6 +448,10 @@ pub enum CommandError {
     NotPrimary,
     /// No verify has found a difference that was not repaired.
     NothingToRepair,
+    /// The volume fills this node's disk.
+    NoRoom,
+    /// It fills the peer's.
+    PeerHasNoRoom,
 }
 
 /// A wish of the core. Carried out in the order given, where order matters: sends keep it, and disk operations

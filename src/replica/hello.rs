@@ -38,18 +38,18 @@ impl Replica {
         self.agree_on_size(hello).map(|_| ())
     }
 
-    /// The smaller usable size counts, but a size once agreed on stays.
+    /// The smaller usable size counts, until one is agreed on. That never shrinks, and grows on one node after the other
+    /// (`resize.rs`): the larger counts.
     pub(super) fn agree_on_size(&self, hello: &Hello) -> Result<u64, Refusal> {
         let mine = self.sb.agreed_sectors;
         let theirs = hello.agreed_sectors;
         let agreed = match (mine, theirs) {
             (0, 0) => self.sb.usable_sectors.min(hello.usable_sectors),
-            (0, size) | (size, 0) => size,
-            (a, b) if a == b => a,
-            _ => return Err(Refusal::Size),
+            (a, b) => a.max(b),
         };
+        let grows = mine > 0 && agreed > mine;
         let fits = agreed <= self.sb.usable_sectors && agreed <= hello.usable_sectors;
-        let in_use = self.role == Role::Primary && agreed != self.sectors;
+        let in_use = self.role == Role::Primary && agreed != self.sectors && !grows;
         let whole = agreed > 0 && agreed.is_multiple_of(BLOCK_SECTORS);
         if fits && !in_use && whole { Ok(agreed) } else { Err(Refusal::Size) }
     }

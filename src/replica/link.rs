@@ -500,6 +500,7 @@ impl Replica {
         }
         self.link.peer_hello = Some(*hello);
         self.link.peer_noticed = true;
+        self.catch_up_in_size(hello);
         if self.greets_in_vain() {
             self.drop_link("clients wait, and this peer does not get through its greetings");
             return;

@@ -48,6 +48,7 @@ mod peer_side;
 mod persist;
 mod repair;
 mod request;
+mod resize;
 mod rest;
 mod resync;
 mod role;
@@ -423,6 +424,7 @@ impl Replica {
             Command::Verify => self.verify(id),
             Command::StopVerify => self.stop_verify(id),
             Command::Repair => self.repair(id),
+            Command::Resize => self.resize(id),
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) enum Leave {
     Invalid,
     /// The peer's data was.
     PeerInvalid,
+    /// The volume has grown: they meet again at once.
+    Resized,
     /// An operator wants them apart.
     Disconnect,
     /// The daemon ends.
@@ -202,7 +204,9 @@ impl Replica {
         match self.role_change.leave {
             Leave::No => None,
             Leave::Detach => Some(CommandError::Detaching),
-            Leave::Invalid | Leave::PeerInvalid | Leave::Disconnect => Some(CommandError::Busy),
+            Leave::Invalid | Leave::PeerInvalid | Leave::Resized | Leave::Disconnect => {
+                Some(CommandError::Busy)
+            }
         }
     }
 
@@ -415,7 +419,8 @@ impl Replica {
 
     fn say_goodbye(&mut self) {
         let leave = self.role_change.leave;
-        if matches!(leave, Leave::Invalid | Leave::PeerInvalid) && !self.has_disk() {
+        if matches!(leave, Leave::Invalid | Leave::PeerInvalid | Leave::Resized) && !self.has_disk()
+        {
             self.role_change_ends(Err(CommandError::DiskFailed));
             return;
         }

@@ -220,6 +220,7 @@ fn command(node: &mut Node, input: &mut Input<'_>) {
         0 if byte >= 0x80 => Command::Verify,
         1 if byte >= 0xC0 => Command::Repair,
         2 if byte >= 0xC0 => Command::StopVerify,
+        3 if byte >= 0xC0 => Command::Resize,
         0..=2 => Command::Promote { force: false },
         3 | 4 => Command::Promote { force: true },
         5 | 6 => Command::Demote,

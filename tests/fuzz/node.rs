@@ -416,7 +416,10 @@ impl Node {
         self.next_command += 1;
         let id = CommandId(self.next_command);
         self.commands.push(id);
-        let other = matches!(command, Command::Verify | Command::StopVerify | Command::Repair);
+        let other = matches!(
+            command,
+            Command::Verify | Command::StopVerify | Command::Repair | Command::Resize
+        );
         if !other && !matches!(command, Command::Promote { .. }) {
             if self.replica.role() == Role::Primary {
                 self.handle(Input::DeviceStops);

@@ -25,10 +25,11 @@ const LINKS: [&str; 6] =
     ["StandAlone", "Connecting", "Greeting", "Established", "SyncSource", "SyncTarget"];
 
 /// Inputs by group.
-const GROUPS: [(&str, &[&str]); 10] = [
+const GROUPS: [(&str, &[&str]); 11] = [
     ("request", &["Read", "Write", "Zero", "Flush"]),
     ("disk", &["DiskDone", "DiskFails", "MetaDone", "MetaFails"]),
     ("verify", &["Verify", "StopVerify", "Repair", "Digests"]),
+    ("resize", &["Resize"]),
     ("world", &["Connected", "Disconnected", "Timeout", "DeviceStops", "late"]),
     (
         "command",
@@ -298,6 +299,7 @@ fn command_name(command: Command) -> &'static str {
         Command::Verify => "Verify",
         Command::StopVerify => "StopVerify",
         Command::Repair => "Repair",
+        Command::Resize => "Resize",
     }
 }
 

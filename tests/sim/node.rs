@@ -100,7 +100,8 @@ pub(crate) struct Node {
 impl Node {
     /// A node whose disk was just created.
     pub(crate) fn new(id: usize, plan: &Plan, geometry: &Geometry) -> Node {
-        let blocks = plan.blocks + if id == 1 { plan.more_blocks } else { 0 };
+        let more = if id == 1 { plan.more_blocks } else { 0 };
+        let blocks = plan.blocks + plan.spare_blocks + more;
         let bytes = (blocks + blocks.div_ceil(PAGE_BLOCKS) + 2 + AL_RING_BLOCKS) * 4096;
         let layout = Layout::of_disk(bytes).expect("the plan's disks can be laid out");
         assert!(layout.data_blocks() == blocks);

@@ -91,6 +91,9 @@ impl World {
         if self.plan.verify {
             self.verify_now_and_then();
         }
+        if self.plan.spare_blocks > 0 {
+            self.resize_now_and_then();
+        }
         if self.healing {
             self.heal_more();
         }
@@ -191,6 +194,15 @@ impl World {
         };
         self.sums.count("commands of verify");
         self.tell(node, Fact::Command { id: OF_A_STORY, command });
+    }
+
+    /// Nobody waits for it either. Where the volume fills the disks already, it is refused.
+    fn resize_now_and_then(&mut self) {
+        if self.operator.verify.chance(4) {
+            let node = self.operator.verify.below(2) as usize;
+            self.sums.count("resizes that were asked for");
+            self.tell(node, Fact::Command { id: OF_A_STORY, command: Command::Resize });
+        }
     }
 
     /// What was read for a digest, before that is made: now and then a block of it seems to be another.

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) blocks: u64,
     /// The second disk is larger by this many blocks.
     pub(crate) more_blocks: u64,
+    /// Both disks have room for so many blocks beyond the volume, and the operator lets it grow at some time.
+    pub(crate) spare_blocks: u64,
     pub(crate) al_slots: usize,
     pub(crate) peer_timeout_ms: u64,
     pub(crate) disk_timeout_ms: u64,
@@ -72,6 +74,7 @@ impl Default for Plan {
         Plan {
             blocks: 12 * EXTENT_BLOCKS,
             more_blocks: 0,
+            spare_blocks: 0,
             al_slots: 9,
             peer_timeout_ms: 2_000,
             disk_timeout_ms: 5_000,
@@ -132,6 +135,7 @@ impl Plan {
         let mut plan = Plan {
             blocks: extents * EXTENT_BLOCKS + rng.below(EXTENT_BLOCKS),
             more_blocks: if rng.chance(20) { rng.between(1, 2 * EXTENT_BLOCKS) } else { 0 },
+            spare_blocks: 0,
             al_slots: rng.pick(&[9, 9, 10, 12, 64]),
             peer_timeout_ms: rng.pick(&[500, 1000, 2000, 4000, 10_000]),
             disk_timeout_ms,
@@ -178,6 +182,9 @@ impl Plan {
         }
         plan.verify = rng.chance(30);
         plan.lies = plan.verify && rng.chance(40);
+        if !plan.fresh && rng.chance(25) {
+            plan.spare_blocks = rng.between(1, 2 * EXTENT_BLOCKS);
+        }
         plan
     }
 }

@@ -155,7 +155,7 @@ impl<R: Fn(u64, &Plan) -> Option<Failure>> Search<R> {
 
     fn simpler(&mut self) {
         let usual = Plan::default();
-        let changes: [&dyn Fn(&mut Plan); 26] = [
+        let changes: [&dyn Fn(&mut Plan); 27] = [
             &|plan| plan.ops /= 4,
             &|plan| plan.ops = plan.ops * 3 / 4,
             &|plan| plan.last_ops = 0,
@@ -173,6 +173,7 @@ impl<R: Fn(u64, &Plan) -> Option<Failure>> Search<R> {
             &|plan| plan.depth = plan.depth.div_ceil(2),
             &|plan| plan.windows = 1,
             &|plan| plan.more_blocks = 0,
+            &|plan| plan.spare_blocks = 0,
             &|plan| plan.blocks = 300,
             &|plan| plan.blocks = 2 * EXTENT_BLOCKS,
             &|plan| plan.blocks = plan.blocks.min(usual.blocks),

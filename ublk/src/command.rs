@@ -67,6 +67,12 @@ impl Command {
         let command = Command::new(sys::UBLK_U_CMD_END_USER_RECOVERY, "END_USER_RECOVERY");
         Command { argument: u64::from(std::process::id()), ..command }
     }
+
+    /// A device that is started has this many sectors from now on. The number comes from Linux 6.16 (`ublk_cmd.h`).
+    pub(crate) fn update_size(sectors: u64) -> Command {
+        let command = Command::new(sys::UBLK_U_CMD_UPDATE_SIZE, "UPDATE_SIZE");
+        Command { argument: sectors, ..command }
+    }
 }
 
 impl Commands {

@@ -66,8 +66,8 @@ impl Device {
     }
 
     /// Takes over device `id`, whose server has died or left. Clients that wait go on once it is
-    /// started, and what the last server had not answered comes again. Waits up to 40 s for the kernel
-    /// to let go of a dead server.
+    /// started, and what the last server had not answered comes again. It may be smaller than in `options`, and
+    /// is until [`Control::grow`]. Waits up to 40 s for the kernel to let go of a dead server.
     ///
     /// # Errors
     /// As [`Device::create`]; [`Error::Invalid`] if the device is being served, or does not look as in
@@ -134,6 +134,28 @@ impl Control {
         Ok(())
     }
 
+    /// Lets a started device have so many sectors: clients see it at once. False if it had them already.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it has more. [`Error::TooOld`] before Linux 6.16.
+    pub fn grow(&mut self, sectors: u64, limit: Duration) -> Result<bool, Error> {
+        let has = self.commands.params(self.id)?.basic.dev_sectors;
+        if has == sectors {
+            return Ok(false);
+        }
+        if has > sectors {
+            let id = self.id;
+            return Err(Error::Invalid(format!(
+                "Device {id} has {has} sectors, and would shrink to {sectors}"
+            )));
+        }
+        if !self.features.update_size() {
+            return Err(Error::TooOld { needs: "6.16", what: "change the size of a device" });
+        }
+        self.commands.send(self.id, Command::update_size(sectors), limit)?;
+        Ok(true)
+    }
+
     /// Takes the device away, whoever has it open. Returns when all requests in flight are answered by
     /// the server, which must go on serving meanwhile.
     ///
@@ -185,19 +207,22 @@ fn check_granted(info: &sys::ublksrv_ctrl_dev_info, options: &Options) -> Result
     Ok(())
 }
 
-/// Refuses a device that is not the one we would have made: its clients know its size and blocks.
+/// Refuses a device that is not the one we would have made, or a smaller one: its clients know its size and blocks.
 fn check_same(id: u32, has: &sys::ublk_params, wanted: &sys::ublk_params) -> Result<(), Error> {
     let key = |params: &sys::ublk_params| {
         let basic = params.basic;
-        (basic.dev_sectors, basic.logical_bs_shift, basic.max_sectors, basic.attrs)
+        (basic.logical_bs_shift, basic.max_sectors, basic.attrs)
     };
-    if key(has) == key(wanted) {
+    let sectors = |params: &sys::ublk_params| params.basic.dev_sectors;
+    if key(has) == key(wanted) && sectors(has) <= sectors(wanted) {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "Device {id} has (sectors, block shift, sectors of a request, attributes) {:?} instead of {:?}: \
+        "Device {id} has {} sectors and (block shift, sectors of a request, attributes) {:?} instead of {} and {:?}: \
          stop it and make it anew",
+        sectors(has),
         key(has),
+        sectors(wanted),
         key(wanted),
     )))
 }

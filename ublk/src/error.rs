@@ -24,6 +24,13 @@ pub enum Error {
     InUse,
     /// What was asked for is not possible: what, and what would be.
     Invalid(String),
+    /// This kernel's driver cannot.
+    TooOld {
+        /// The first Linux that can.
+        needs: &'static str,
+        /// What.
+        what: &'static str,
+    },
     /// The device's files could not be opened or mapped.
     Io {
         /// What was tried.
@@ -43,6 +50,9 @@ impl fmt::Display for Error {
             }
             Error::Timeout { command } => {
                 write!(f, "The ublk driver did not finish {command} in time")
+            }
+            Error::TooOld { needs, what } => {
+                write!(f, "The ublk driver of this kernel cannot {what}: Linux {needs} can")
             }
             Error::InUse => write!(f, "The device is in use"),
             Error::Invalid(why) => f.write_str(why),

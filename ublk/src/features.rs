@@ -19,6 +19,11 @@ impl Features {
         self.0 & u64::from(both) == u64::from(both)
     }
 
+    /// A device can grow while it is used (Linux 6.16).
+    pub fn update_size(self) -> bool {
+        self.0 & u64::from(sys::UBLK_F_UPDATE_SIZE) != 0
+    }
+
     /// A device can be stopped unless somebody has it open (Linux 7.0).
     pub fn stop_unless_open(self) -> bool {
         self.0 & u64::from(sys::UBLK_F_SAFE_STOP_DEV) != 0

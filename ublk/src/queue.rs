@@ -55,6 +55,11 @@ impl Queue {
         self.tags.len() as u16
     }
 
+    /// Requests may reach so far from now on: before [`crate::Control::grow`] tells clients.
+    pub fn set_sectors(&mut self, sectors: u64) {
+        self.bounds.sectors = sectors;
+    }
+
     /// Bytes that the buffer of each tag must have.
     pub fn buffer_bytes(&self) -> usize {
         (self.bounds.buffer_sectors * sys::SECTOR_BYTES) as usize

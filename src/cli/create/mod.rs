@@ -105,7 +105,7 @@ fn holds(backing: &Backing, layout: &Layout) -> std::io::Result<Option<String>> 
             Err(_) => {}
         }
     }
-    if let Some(former) = former(backing, None) {
+    if let Some(former) = former(backing) {
         return Ok(Some(format!(
             "rblk metadata of volume {}, node {}, of a time when the disk had {} bytes,",
             former.superblock.volume, former.superblock.node.0, former.bytes

@@ -4,6 +4,7 @@ use super::{Findings, network};
 use crate::cli::{Place, status, units};
 use crate::config::{Config, Name};
 use crate::ctl::status::{ConnectionState, Resource};
+use crate::daemon::former;
 use crate::error::Kind;
 use crate::io::disk::{Backing, OpenMode};
 use crate::meta::block::Owner;
@@ -142,6 +143,11 @@ fn metadata(findings: &mut Findings, config: &Config, node: NodeId, backing: &Ba
     };
     match recovery::superblock(&layout, owner, read) {
         Ok(_) => findings.ok(SUBJECT, "of this volume and node"),
+        Err(_) if former(backing).is_some_and(|former| former.superblock.owner() == owner) => findings.warning(
+            SUBJECT,
+            "where the end of the disk was before it grew",
+            format!("run `systemctl restart rblk@{name}`, then `rblk resize {name}`"),
+        ),
         Err(error) => findings.error(
             SUBJECT,
             format!("none of this volume: {error}"),

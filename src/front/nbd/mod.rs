@@ -39,7 +39,7 @@ use crate::front::{Front, FrontRequest, Geometry, Openers};
 use crate::io::Io;
 use crate::io::client::Conn;
 use crate::io::ring::{Completion, Owner, Token};
-use crate::limits::{NBD_CLIENTS_MAX, NBD_HANDSHAKE_S, NBD_RETRY_MS, NBD_STOP_S};
+use crate::limits::{NBD_CLIENTS_MAX, NBD_HANDSHAKE_S, NBD_RETRY_MS, NBD_STOP_S, SECTOR_BYTES};
 use crate::replica::event::{Buf, FrontId, FrontResult};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -284,6 +284,12 @@ impl Front for Nbd {
 
     fn address(&self) -> String {
         self.uri.clone()
+    }
+
+    /// NBD has no word for it: a client sees it when it connects anew.
+    fn grow(&mut self, sectors: u64) {
+        assert!(self.export.bytes <= sectors * SECTOR_BYTES, "a volume never shrinks");
+        self.export.bytes = sectors * SECTOR_BYTES;
     }
 
     fn stop(&mut self, io: &mut Io) {

@@ -42,6 +42,8 @@ pub(super) struct Wanted {
 pub(super) enum Order {
     /// All tags are armed.
     Start,
+    /// Have so many sectors.
+    Grow(u64),
     /// Take the device away.
     Stop,
     /// Take the device away unless somebody has it open.
@@ -59,6 +61,10 @@ pub(super) enum Report {
     },
     /// Clients can use it.
     Started,
+    /// Clients see that it has grown.
+    Grown,
+    /// It stays as small as it is.
+    NotGrown(String),
     /// It was not taken away: somebody has it open.
     InUse,
     /// Taking it away takes long. It goes on.
@@ -104,7 +110,8 @@ fn try_oversee(
     tell(Report::Made { id, queue: Box::new(queue) });
     match orders.recv() {
         Ok(Order::Start) => {}
-        Ok(Order::Stop | Order::StopUnlessOpen) => {
+        // No size is ordered before the start.
+        Ok(Order::Stop | Order::StopUnlessOpen | Order::Grow(_)) => {
             take_away(&mut control, tell);
             return Ok(());
         }
@@ -125,6 +132,14 @@ fn try_oversee(
 /// Carries out orders for a device that is started.
 fn obey(control: &mut Control, orders: &Receiver<Order>, tell: &dyn Fn(Report)) {
     while let Ok(order) = orders.recv() {
+        if let Order::Grow(sectors) = order {
+            match control.grow(sectors, START) {
+                Ok(true) => tell(Report::Grown),
+                Ok(false) => {}
+                Err(error) => tell(Report::NotGrown(in_words(&error))),
+            }
+            continue;
+        }
         if order == Order::StopUnlessOpen {
             // Any other outcome is that of a plain stop, which is tried then.
             if let Err(Error::InUse) = control.stop_unless_open(STOP) {

@@ -75,6 +75,8 @@ pub struct UblkFront {
     /// It was another daemon's before.
     taken_over: bool,
     id: Option<u32>,
+    /// Of the volume. Clients may see less.
+    sectors: u64,
     queue: Option<UblkQueue>,
     /// By tag: how the request is answered if it is done.
     answers: [Answer; FRONT_REQUESTS_MAX],
@@ -117,6 +119,7 @@ impl UblkFront {
         let (their_reports, reports) = channel();
         // Not joined: when it is in the driver's hands, only the driver ends it.
         let taken_over = wanted.id.is_some();
+        let sectors = wanted.options.sectors;
         let spawned = thread::spawn("ublk-control", STACK_BYTES, move || {
             let tell = |report| announce(&their_reports, &ringer, report);
             control::oversee(wanted, &their_orders, &tell);
@@ -129,6 +132,7 @@ impl UblkFront {
             stage: Stage::Making,
             taken_over,
             id: None,
+            sectors,
             queue: None,
             answers: [Answer { result: 0, data: false }; FRONT_REQUESTS_MAX],
             starved: VecDeque::with_capacity(FRONT_REQUESTS_MAX),
@@ -166,8 +170,12 @@ impl UblkFront {
                 if self.stage == Stage::Starting {
                     self.stage = Stage::Ready;
                     self.news.push_back(News::Ready);
+                    // The volume may have grown since the device was made.
+                    self.order(Order::Grow(self.sectors));
                 }
             }
+            Report::Grown => self.news.push_back(News::Grown),
+            Report::NotGrown(why) => self.news.push_back(News::NotGrown(why)),
             Report::InUse => self.news.push_back(News::InUse),
             Report::Slow(why) => self.news.push_back(News::Slow(why)),
             Report::Gone => {
@@ -181,7 +189,8 @@ impl UblkFront {
         }
     }
 
-    fn start(&mut self, io: &mut Io, queue: Queue) {
+    fn start(&mut self, io: &mut Io, mut queue: Queue) {
+        queue.set_sectors(self.sectors);
         self.queue = UblkQueue::new(io, queue, token_of_tag);
         if self.queue.is_some() {
             self.stage = Stage::Starting;
@@ -323,6 +332,21 @@ impl Front for UblkFront {
         match self.id {
             Some(id) => format!("/dev/ublkb{id}"),
             None => "a ublk device that is being made".to_owned(),
+        }
+    }
+
+    fn grow(&mut self, sectors: u64) {
+        assert!(self.sectors <= sectors, "a volume never shrinks");
+        if self.sectors == sectors {
+            return;
+        }
+        self.sectors = sectors;
+        if let Some(queue) = &mut self.queue {
+            queue.set_sectors(sectors);
+        }
+        // One that is not ready is told once it is.
+        if self.stage == Stage::Ready {
+            self.order(Order::Grow(sectors));
         }
     }
 

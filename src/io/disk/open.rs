@@ -185,6 +185,15 @@ impl Backing {
     /// # Errors
     /// The disk's. Any part may have been written then.
     pub fn write_at_durable(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync()
+    }
+
+    /// The same, but not necessarily on stable media when it returns.
+    ///
+    /// # Errors
+    /// The disk's. Any part may have been written then.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         self.check_alignment(offset, bytes.len())?;
         let mut bounce = Bounce::new()?;
         for (number, piece) in bytes.chunks(BOUNCE_BYTES).enumerate() {
@@ -193,6 +202,14 @@ impl Backing {
             aligned.copy_from_slice(piece);
             self.file.write_all_at(aligned, to)?;
         }
+        Ok(())
+    }
+
+    /// What was written is on stable media when it returns. Blocks the thread.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sync(&self) -> std::io::Result<()> {
         Ok(rustix::fs::fdatasync(&self.file)?)
     }
 

@@ -18,14 +18,18 @@ pub(crate) struct Script {
 
 /// No multiple of what one resync job copies.
 const BLOCKS: u64 = 300;
-const CONTINUE: WhenLost = WhenLost::Continue;
-const EQUAL: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: false, when_lost: CONTINUE };
-const FRESH: Shape = Shape { blocks: BLOCKS, more_blocks: 0, fresh: true, when_lost: CONTINUE };
-const LARGER: Shape = Shape { blocks: BLOCKS, more_blocks: 700, fresh: true, when_lost: CONTINUE };
-const SPREAD: Shape =
-    Shape { blocks: 2 * EXTENT_BLOCKS, more_blocks: 0, fresh: false, when_lost: CONTINUE };
-const MANY: Shape =
-    Shape { blocks: 12 * EXTENT_BLOCKS, more_blocks: 0, fresh: false, when_lost: CONTINUE };
+const EQUAL: Shape = Shape {
+    blocks: BLOCKS,
+    more_blocks: 0,
+    spare_blocks: 0,
+    fresh: false,
+    when_lost: WhenLost::Continue,
+};
+const FRESH: Shape = Shape { fresh: true, ..EQUAL };
+const LARGER: Shape = Shape { more_blocks: 700, ..FRESH };
+const ROOMY: Shape = Shape { spare_blocks: 70, ..EQUAL };
+const SPREAD: Shape = Shape { blocks: 2 * EXTENT_BLOCKS, ..EQUAL };
+const MANY: Shape = Shape { blocks: 12 * EXTENT_BLOCKS, ..EQUAL };
 const FENCED: Shape = Shape { when_lost: WhenLost::Fence, ..EQUAL };
 
 /// All scripts.
@@ -34,6 +38,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script { name: "first-sync", shape: FRESH, play: first_sync },
     Script { name: "first-sync-back", shape: FRESH, play: first_sync_back },
     Script { name: "sizes", shape: LARGER, play: sizes },
+    Script { name: "resize", shape: ROOMY, play: resize },
     Script { name: "requests", shape: SPREAD, play: requests },
     Script { name: "switchover", shape: EQUAL, play: switchover },
     Script { name: "log-turns-over", shape: MANY, play: log_turns_over },
@@ -101,6 +106,20 @@ fn sizes(stage: &mut Stage) -> Played {
     stage.demote(1)?;
     stage.promote(0)?;
     stage.write(0, end - 1, 1)
+}
+
+/// The volume grows into the room that both disks have, beside a client.
+fn resize(stage: &mut Stage) -> Played {
+    with_primary(stage)?;
+    let block = stage.block(0);
+    stage.write(0, block, 2)?;
+    stage.begin();
+    stage.resize(0)?;
+    stage.write(0, block + 1, 2)?;
+    stage.heal()?;
+    stage.demote(0)?;
+    stage.promote(1)?;
+    stage.write(1, block, 1)
 }
 
 /// Everything that clients do, at once.

@@ -36,6 +36,8 @@ pub(crate) struct Shape {
     pub(crate) blocks: u64,
     /// Blocks by which the second disk is larger.
     pub(crate) more_blocks: u64,
+    /// Blocks that both disks have beyond the volume.
+    pub(crate) spare_blocks: u64,
     /// Both disks hold nothing yet.
     pub(crate) fresh: bool,
     /// What both nodes do when they lose each other. Whoever fences is able to, and soon.
@@ -52,6 +54,7 @@ impl Stage {
         let plan = Plan {
             blocks: shape.blocks,
             more_blocks: shape.more_blocks,
+            spare_blocks: shape.spare_blocks,
             fresh: shape.fresh,
             on_peer_lost: shape.when_lost,
             peer_timeout_ms: PEER_TIMEOUT_MS,
@@ -236,6 +239,11 @@ impl Stage {
 
     pub(crate) fn demote(&mut self, node: usize) -> Played {
         self.command(node, Command::Demote)
+    }
+
+    /// The volume grows; refused only where something was struck.
+    pub(crate) fn resize(&mut self, node: usize) -> Played {
+        self.command(node, Command::Resize)
     }
 
     /// The first Primary of two disks that hold nothing yet.

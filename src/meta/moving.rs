@@ -1,0 +1,234 @@
+//! Metadata follows the end of a disk that has grown. PURE: the caller reads and writes.
+//!
+//! ```text
+//!  before | data | superblock 0 | bitmap, log | superblock 1 |
+//!  after  | data ............................................... | superblock 0 | bitmap, log | superblock 1 |
+//! ```
+//!
+//! The new place must lie behind the old one as a whole, so that nothing is lost while both are written. The order:
+//!
+//! 1. the bitmap, with the log's extents marked in it, and an empty log; durable
+//! 2. superblock 0, durable: from here on the new place counts
+//! 3. both old superblocks are wiped, durable: what clients write there later, or a disk that shrinks again, must never
+//!    bring this state back
+//!
+//! Superblock 1 is left to whoever starts the node: as long as it is not there, step 3 may not be done, and is done
+//! again. A power cut before the end of step 2 leaves the old place as it was, and all of it is done again.
+
+use super::block::Owner;
+use super::former::{self, Former};
+use super::layout::Layout;
+use super::records;
+use super::recovery::{self, RawBlock};
+use super::superblock::{ChooseError, Superblock};
+use crate::limits::{BLOCK_BYTES, EXTENT_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES};
+use std::ops::Range;
+
+/// The disk, as far as it is needed here. Offsets are in bytes.
+pub trait Disk {
+    /// Why it did not write.
+    type Error;
+
+    /// A metadata block, or `None` if the disk does not give it.
+    fn read(&mut self, at: u64) -> RawBlock;
+
+    /// Writes a block, not necessarily to stable media.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn write(&mut self, at: u64, block: &[u8; META_BLOCK_BYTES]) -> Result<(), Self::Error>;
+
+    /// What was written is on stable media.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn sync(&mut self) -> Result<(), Self::Error>;
+}
+
+/// What a disk's metadata turned out to be.
+#[derive(Debug)]
+pub struct Found {
+    /// The superblock.
+    pub superblock: Superblock,
+    /// The copy of it to write first.
+    pub stale_copy: u8,
+    /// The metadata was moved: the disk had this size in bytes before.
+    pub moved_from: Option<u64>,
+}
+
+/// Why a disk has no metadata to start from.
+#[derive(Debug)]
+pub enum Trouble<E> {
+    /// There is none, neither here nor where the end of the disk was.
+    None(ChooseError),
+    /// The disk has grown, by too little.
+    TooClose {
+        /// Its size before, in bytes.
+        before: u64,
+        /// The smallest size that its metadata can follow to, in bytes.
+        needed: u64,
+    },
+    /// It could not be moved; nothing is lost.
+    Disk(E),
+}
+
+/// The metadata of `owner` on a disk with this layout. Where the disk has grown, it is looked for (see [`former`];
+/// `go_on` says whether there is time to look further) and moved to the new end.
+///
+/// # Errors
+/// See [`Trouble`].
+pub fn find<D: Disk>(
+    layout: &Layout,
+    owner: Owner,
+    disk: &mut D,
+    go_on: impl FnMut() -> bool,
+) -> Result<Found, Trouble<D::Error>> {
+    let bytes = layout.disk_bytes();
+    let former = |disk: &mut D, go_on| former::find(bytes, Some(owner), |at| disk.read(at), go_on);
+    match recovery::superblock(layout, owner, |at| disk.read(at)) {
+        Ok((superblock, stale_copy)) => {
+            if !has_copy(layout, owner, 1, disk)
+                && let Some(former) = former(disk, go_on).filter(|it| it.became(&superblock))
+            {
+                wipe(&former, disk).map_err(Trouble::Disk)?;
+            }
+            Ok(Found { superblock, stale_copy, moved_from: None })
+        }
+        Err(error) => {
+            let Some(former) = former(disk, go_on) else { return Err(Trouble::None(error)) };
+            move_from(&former, layout, owner, disk)?;
+            match recovery::superblock(layout, owner, |at| disk.read(at)) {
+                Ok((superblock, stale_copy)) => {
+                    Ok(Found { superblock, stale_copy, moved_from: Some(former.bytes) })
+                }
+                Err(error) => Err(Trouble::None(error)),
+            }
+        }
+    }
+}
+
+impl Former {
+    /// This is older metadata than `moved`, and no client can have data where it lies.
+    fn became(&self, moved: &Superblock) -> bool {
+        let old = &self.superblock;
+        old.sequence < moved.sequence && moved.agreed_sectors <= old.usable_sectors
+    }
+}
+
+fn has_copy(layout: &Layout, owner: Owner, copy: u8, disk: &mut impl Disk) -> bool {
+    let block = disk.read(layout.superblock(copy));
+    block.is_some_and(|block| Superblock::decode(layout, owner, copy, &block).is_ok())
+}
+
+/// The smallest disk whose metadata lies behind the first `end` bytes.
+fn smallest_behind(end: u64) -> u64 {
+    // The metadata of a disk is a little more than 1/32768 of it; from there a few blocks are enough.
+    let mut bytes = end + end / (1 << 15);
+    while Layout::of_disk(bytes).is_ok_and(|layout| layout.superblock(0) < end) {
+        bytes += BLOCK_BYTES;
+    }
+    bytes
+}
+
+fn move_from<D: Disk>(
+    former: &Former,
+    to: &Layout,
+    owner: Owner,
+    disk: &mut D,
+) -> Result<(), Trouble<D::Error>> {
+    let Ok(from) = Layout::of_disk(former.bytes) else {
+        unreachable!("metadata was found by the layout of that size");
+    };
+    if to.superblock(0) < from.disk_bytes() {
+        let needed = smallest_behind(from.disk_bytes());
+        return Err(Trouble::TooClose { before: former.bytes, needed });
+    }
+    // The copy at the end told of it; the other one may be newer.
+    let (old, _) = recovery::superblock(&from, owner, |at| disk.read(at)).map_err(Trouble::None)?;
+    let marked = marked_by_log(&from, owner, disk);
+    copy_bitmap(&from, to, &old, &marked, disk).map_err(Trouble::Disk)?;
+    for (at, block) in recovery::fresh_ring(to, owner) {
+        disk.write(at, &block).map_err(Trouble::Disk)?;
+    }
+    disk.sync().map_err(Trouble::Disk)?;
+    let superblock =
+        Superblock { sequence: old.sequence + 1, usable_sectors: to.data_sectors(), ..old };
+    assert!(
+        superblock.agreed_sectors <= from.data_sectors(),
+        "clients have no data at either place"
+    );
+    let mut block = [0; META_BLOCK_BYTES];
+    superblock.encode(to, 0, &mut block);
+    disk.write(to.superblock(0), &block).map_err(Trouble::Disk)?;
+    disk.sync().map_err(Trouble::Disk)?;
+    wipe(former, disk).map_err(Trouble::Disk)
+}
+
+/// Blocks whose bits are set because the log names them: all, if it cannot be relied on.
+fn marked_by_log(from: &Layout, owner: Owner, disk: &mut impl Disk) -> Vec<Range<u64>> {
+    match recovery::activity_log(from, owner, |at| disk.read(at)) {
+        Ok(newest) => {
+            let first = |extent: u32| u64::from(extent) * EXTENT_BLOCKS;
+            let blocks = |extent| first(extent)..(first(extent) + EXTENT_BLOCKS);
+            newest.extents.iter().map(|extent| blocks(*extent)).collect()
+        }
+        Err(_) => std::iter::once(0..from.data_blocks()).collect(),
+    }
+}
+
+/// Writes all pages of the new bitmap. What was added to the disk is not part of the volume yet; where no size was
+/// agreed on, all of the disk is, and nothing is known of that part.
+fn copy_bitmap<D: Disk>(
+    from: &Layout,
+    to: &Layout,
+    old: &Superblock,
+    marked: &[Range<u64>],
+    disk: &mut D,
+) -> Result<(), D::Error> {
+    let unknown = if old.agreed_sectors == 0 { from.data_blocks()..to.data_blocks() } else { 0..0 };
+    for page in 0..to.pages() {
+        let mut bits = [0; PAGE_BIT_BYTES];
+        let blocks = to.page_blocks(page);
+        if page < from.pages() {
+            let block = disk.read(from.bitmap_page(page));
+            let known =
+                block.as_deref().map(|it| records::decode_page(from, old.owner(), page, it));
+            match known {
+                Some(Ok(known)) => bits = *known,
+                _ => mark(&mut bits, &blocks, &from.page_blocks(page)),
+            }
+        }
+        for range in marked {
+            mark(&mut bits, &blocks, range);
+        }
+        mark(&mut bits, &blocks, &unknown);
+        let mut block = [0; META_BLOCK_BYTES];
+        records::encode_page(to, old.owner(), page, 0, &bits, &mut block);
+        disk.write(to.bitmap_page(page), &block)?;
+    }
+    Ok(())
+}
+
+/// Sets the bits of `range` in the page that holds those of `blocks`.
+fn mark(bits: &mut [u8; PAGE_BIT_BYTES], blocks: &Range<u64>, range: &Range<u64>) {
+    for block in range.start.max(blocks.start)..range.end.min(blocks.end) {
+        let bit = (block - blocks.start) as usize;
+        if let Some(byte) = bits.get_mut(bit / 8) {
+            *byte |= 1 << (bit % 8);
+        }
+    }
+}
+
+/// Nobody takes the former metadata for that of this disk any more.
+fn wipe<D: Disk>(former: &Former, disk: &mut D) -> Result<(), D::Error> {
+    let Ok(from) = Layout::of_disk(former.bytes) else { return Ok(()) };
+    // The copy at the end is the one that a search finds: as long as it is there, the other is looked for, too.
+    for copy in [0, 1] {
+        disk.write(from.superblock(copy), &[0; META_BLOCK_BYTES])?;
+        disk.sync()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
