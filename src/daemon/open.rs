@@ -57,8 +57,8 @@ pub(super) fn open(config: &Config, node: NodeId, note: &mut Note) -> Result<Ope
         .map_err(|trouble| no_metadata(config, &backing, owner, trouble))?;
     if let Some(before) = found.moved_from {
         warnings.push(format!(
-            "the disk has grown from {before} to {} bytes: its metadata is at the new end now; once the peer's disk has \
-             grown, too, `rblk resize {name}` lets the volume grow",
+            "the disk has grown from {before} to {} bytes: its metadata is at the new end now; once the peer's disk \
+             has grown, too, `rblk resize {name}` lets the volume grow",
             backing.bytes()
         ));
     }

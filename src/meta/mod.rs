@@ -7,7 +7,8 @@
 //!
 //! - [`layout`] computes this picture from the size of the disk alone.
 //! - [`superblock`] is who we are, what our data is, and what we know of the peer.
-//! - [`former`] finds metadata that lies where the end of the disk was before it grew, and [`moving`] brings it to the end.
+//! - [`former`] finds metadata that lies where the end of the disk was before it grew, and [`moving`] brings it to
+//!   the end.
 //! - [`records`] is the activity-log transaction and the bitmap page.
 //! - [`block`] is the header that all of them share: magic, version, volume, node, own address, sequence,
 //!   crc32c.

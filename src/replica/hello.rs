@@ -2,7 +2,9 @@
 
 use super::Replica;
 use super::link::Link;
-use crate::limits::{BLOCK_SECTORS, IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_ZERO_CREDITS};
+use crate::limits::{
+    BLOCK_SECTORS, IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS,
+};
 use crate::wire::message::{Hello, Refusal, Role};
 use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 
@@ -14,6 +16,24 @@ impl Link {
 }
 
 impl Replica {
+    /// What this node says first.
+    pub(super) fn my_hello(&self) -> Hello {
+        Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            volume: self.sb.volume,
+            node: self.sb.node,
+            usable_sectors: self.sb.usable_sectors,
+            agreed_sectors: self.sb.agreed_sectors,
+            block_bytes: self.block_bytes,
+            payload_bytes_max: IO_BYTES_MAX as u32,
+            data_credits: PEER_DATA_CREDITS as u16,
+            read_credits: PEER_READ_CREDITS as u16,
+            zero_credits: PEER_ZERO_CREDITS as u16,
+            discard: self.discard,
+        }
+    }
+
     pub(super) fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {
         if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
             return Err(Refusal::Protocol);
@@ -38,8 +58,8 @@ impl Replica {
         self.agree_on_size(hello).map(|_| ())
     }
 
-    /// The smaller usable size counts, until one is agreed on. That never shrinks, and grows on one node after the other
-    /// (`resize.rs`): the larger counts.
+    /// The smaller usable size counts, until one is agreed on. That never shrinks, and grows on one node after the
+    /// other (`resize.rs`): the larger counts.
     pub(super) fn agree_on_size(&self, hello: &Hello) -> Result<u64, Refusal> {
         let mine = self.sb.agreed_sectors;
         let theirs = hello.agreed_sectors;

@@ -25,12 +25,11 @@
 use super::census::Credits;
 use super::exchange::Exchange;
 use super::{Owner, Replica};
-use crate::limits::{IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS};
+use crate::limits::{PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS};
 use crate::replica::event::{Buf, ConnId, MetaSeq, Notice, Payload, Tick};
 use crate::replica::generation::{Side, Verdict, needs_operator, verdict};
 use crate::replica::snapshot::StandAlone;
 use crate::wire::message::{DiskState, Hello, Message, Refusal, Role, State};
-use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -423,21 +422,7 @@ impl Replica {
         }
         self.link.begin(conn, self.now);
         self.link.began = began;
-        let hello = Hello {
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL_MAX,
-            volume: self.sb.volume,
-            node: self.sb.node,
-            usable_sectors: self.sb.usable_sectors,
-            agreed_sectors: self.sb.agreed_sectors,
-            block_bytes: self.block_bytes,
-            payload_bytes_max: IO_BYTES_MAX as u32,
-            data_credits: PEER_DATA_CREDITS as u16,
-            read_credits: PEER_READ_CREDITS as u16,
-            zero_credits: PEER_ZERO_CREDITS as u16,
-            discard: self.discard,
-        };
-        self.send(Message::Hello(hello));
+        self.send(Message::Hello(self.my_hello()));
         self.notify(Notice::State);
     }
 

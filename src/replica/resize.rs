@@ -8,10 +8,10 @@
 //!  clients see it                     ◄──────── clients see it
 //! ```
 //!
-//! The nodes part for a moment: where they meet is the only place in which sizes are agreed on, and of two that differ
-//! the larger counts there. Wherever the power fails, the next meeting goes on from that: a size never shrinks, and none
-//! is on record that the peer's disk had no room for. What is added holds anything on either disk; it is copied as after
-//! any interruption, from the Primary to the other.
+//! The nodes part for a moment: where they meet is the only place in which sizes are agreed on, and of two that
+//! differ the larger counts there. Wherever the power fails, the next meeting goes on from that: a size never shrinks,
+//! and none is on record that the peer's disk had no room for. What is added holds anything on either disk; it is
+//! copied as after any interruption, from the Primary to the other.
 //!
 //! Clients never see a size that the peer does not have on record, unless the peer's data is old by then.
 
