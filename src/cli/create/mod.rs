@@ -117,16 +117,21 @@ fn holds(backing: &Backing, layout: &Layout) -> std::io::Result<Option<String>> 
 fn next_steps(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> String {
     let (name, peer) = (&config.name, &config.peer_of(node).name);
     let size = units::bytes(layout.data_sectors() * crate::limits::SECTOR_BYTES);
-    let (option, force, choice) = if in_sync {
-        (" --in-sync", "", "where the volume shall be used")
-    } else {
-        ("", " --force", "whose data shall be kept; it is copied to the other")
-    };
+    let written =
+        format!("Metadata for {name} is written; the volume has room for {size} of data.\nNext:\n");
+    if in_sync {
+        return format!(
+            "{written}  \
+               on {peer}, if not yet done: rblk create {name} --in-sync\n  \
+               on both nodes, to run it: rblk attach {name}\n  \
+               on the node where the volume shall be used: rblk promote {name}"
+        );
+    }
     format!(
-        "Metadata for {name} is written; the volume has room for {size} of data.\n\
-         Next:\n  \
-           on {peer}, if not yet done: rblk create {name}{option}\n  \
-           on both nodes, to run it: rblk attach {name}\n  \
-           on the node {choice}: rblk promote {name}{force}"
+        "{written}  \
+           if {peer} has the data of {name}, as when a disk is replaced: run it (rblk attach {name}), and all is copied \
+           from there\n  \
+           if not: rblk create {name} on {peer}, rblk attach {name} on both, and on the node whose disk is to be \
+           copied to the other: rblk promote {name} --force"
     )
 }
