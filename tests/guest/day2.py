@@ -51,9 +51,10 @@ class Page:
     def run(self, guest, command, *shown, fails=False, timeout=200):
         """Runs a command; its answer has all of `shown`. `fails`: it must, or with `None` it may."""
         answer = guest.result(guest.bg(command, timeout=timeout))
-        assert fails is None or (answer.status != 0) == fails, f'{guest.name}: {command}: {answer.status}\n{answer.output}'
+        said = f'{guest.name}: {command}: {answer.status}\n{answer.output}'
+        assert fails in (None, answer.status != 0), said
         for part in shown:
-            assert re.search(part, answer.output), f'{guest.name}: {command}: no {part!r} in\n{answer.output}'
+            assert re.search(part, answer.output), f'no {part!r} in {said}'
         lines = [line.split('\r')[-1].rstrip() for line in answer.output.splitlines()]
         lines = [line for line in lines if line]
         if len(lines) > LINES:
@@ -67,8 +68,8 @@ class Page:
 
     def write(self, path, kernel):
         """All of it, with where and when it was run."""
-        head = (f'# The second day\n\nPrinted by `tests/guest/day2.py` on {datetime.date.today()}: two virtual machines, '
-                f'n1 and n2, with a minimal Debian 13 and kernel {kernel}. Do not edit.\n')
+        head = (f'# The second day\n\nPrinted by `tests/guest/day2.py` on {datetime.date.today()}: two virtual '
+                f'machines, n1 and n2, with a minimal Debian 13 and kernel {kernel}. Do not edit.\n')
         with open(path, 'w') as file:
             file.write('\n'.join([head, *self.parts]))
 
@@ -89,10 +90,10 @@ def _install(lab, page, one, two):
                         'deb'], check=True)
         (package,) = glob.glob(f'{directory}/rblk_*.deb')
         for guest in (one, two):
-            guest.sh(f'cp {guest.put(package, "rblk.deb")} /root/rblk.deb')
+            guest.sh(f'cp {guest.put(package, "rblk.deb")} /srv/rblk.deb')
     page.tell('## Install\n\nOn both, with the package that `scripts/package deb` makes:')
-    page.run(one, 'dpkg -i /root/rblk.deb', 'Setting up rblk')
-    page.quietly(two, 'dpkg -i /root/rblk.deb')
+    page.run(one, 'dpkg -i /srv/rblk.deb', 'Setting up rblk')
+    page.quietly(two, 'dpkg -i /srv/rblk.deb')
 
 
 def _make(_, page, one, two):
@@ -113,7 +114,7 @@ def _make(_, page, one, two):
     _until(one, 'test -b /dev/rblk/data')
     page.run(one, 'mkfs.ext4 -q /dev/rblk/data && mount /dev/rblk/data /srv/data')
     page.quietly(one, 'cp -r /usr/lib/python3*/json /srv/data/; head -c 20M /dev/urandom > /srv/data/file; sync; '
-                      'md5sum /srv/data/file > /root/sum')
+                      'md5sum /srv/data/file > /srv/sum')
 
 
 def _look(_, page, one, __):
@@ -150,11 +151,12 @@ def _grow(_, page, one, two):
 
 
 def _upgrade(_, page, one, two):
-    page.tell('## Upgrade it\n\nBoth nodes, one after the other, while something writes. Its requests wait; none fails:')
+    page.tell('## Upgrade it\n\nBoth nodes, one after the other, while something writes. Its requests wait, and none '
+              'fails:')
     writer = one.bg('for i in $(seq 200); do dd if=/dev/zero of=/srv/data/log bs=4k count=1 oflag=append conv=notrunc,'
                     'fsync status=none || exit 1; done; stat -c "%s bytes were written" /srv/data/log', timeout=280)
     for guest in (two, one):
-        page.run(guest, 'dpkg -i /root/rblk.deb', 'Setting up rblk')
+        page.run(guest, 'dpkg -i /srv/rblk.deb', 'Setting up rblk')
         page.run(guest, 'rblk wait data synced --timeout 120', timeout=200)
     said = one.join(writer)
     assert '819200 bytes' in said, said
@@ -162,7 +164,8 @@ def _upgrade(_, page, one, two):
 
 
 def _replace(_, page, one, two):
-    page.tell('## Lose a disk\n\nThe disk of n2 fails: from now on every request to it is an error. The Primary goes on.')
+    page.tell('## Lose a disk\n\nThe disk of n2 fails: from now on every request to it is an error. The Primary goes '
+              'on.')
     size = two.sh('blockdev --getsz /dev/mapper/data').strip()
     page.quietly(two, f'dmsetup suspend --noflush data; echo 0 {size} error | dmsetup load data; dmsetup resume data')
     page.run(one, 'dd if=/dev/urandom of=/srv/data/more bs=64k count=16 conv=fsync status=none')
@@ -178,7 +181,7 @@ def _replace(_, page, one, two):
     page.run(two, 'systemctl start rblk@data')
     page.run(one, 'rblk wait data synced --timeout 200', timeout=280)
     page.run(one, 'rblk verify data', 'hold the same', timeout=280)
-    page.run(one, 'md5sum -c /root/sum', 'OK')
+    page.run(one, 'md5sum -c /srv/sum', 'OK')
 
 
 def _measure(_, page, one, __):

@@ -129,8 +129,8 @@ fn next_steps(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> 
     }
     format!(
         "{written}  \
-           if {peer} has the data of {name}, as when a disk is replaced: run it (rblk attach {name}), and all is copied \
-           from there\n  \
+           if {peer} has the data of {name}, as when a disk is replaced: run it (rblk attach {name}), and all is \
+           copied from there\n  \
            if not: rblk create {name} on {peer}, rblk attach {name} on both, and on the node whose disk is to be \
            copied to the other: rblk promote {name} --force"
     )
