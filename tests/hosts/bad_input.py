@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import peer
-from lab import MIB, Lab, make_disk, write_config
+from lab import MIB, Lab, make_disk, until, write_config
 
 
 def _digest(path):
@@ -150,6 +150,57 @@ def test_a_disk_that_has_grown():
         lab.b.attach()
         lab.a.attach('--primary')
         lab.synced()
+
+
+def test_a_disk_that_loses_its_end():
+    """It is cut in half below the Secondary: nothing that was there is believed to be."""
+    for ends in ('detach', 'kill'):
+        with Lab() as lab:
+            client = lab.start()
+            client.write(0, random.randbytes(MIB))
+            client.write(client.size - MIB, random.randbytes(MIB), fua=True)
+            size = os.path.getsize(lab.b.disk)
+            os.truncate(lab.b.disk, size // 2)
+            client.write(8 * MIB, random.randbytes(MIB), fua=True)
+            client.write(client.size - 4096, random.randbytes(4096), fua=True)
+            (lab.b.detach if ends == 'detach' else lab.b.kill)()
+            os.truncate(lab.b.disk, size)
+            daemon = lab.b.attach(ready=False)
+            until('it serves or is refused', lambda: 'connected' in daemon.words() or not daemon.running(), 20)
+            if not daemon.running():
+                assert 'has no usable metadata' in daemon.words(), daemon.words()
+                lab.b.create('--force')
+                lab.b.attach()
+            lab.synced()
+            lab.compare_running()
+            client.close()
+            lab.finish()
+
+
+def test_a_log_that_takes_nothing():
+    """The disk below it is full, or nobody reads the pipe: the volume goes on."""
+    reader, pipe = os.pipe()
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe, bytes(4096))
+    os.set_blocking(pipe, True)
+    for out in (open('/dev/full', 'wb'), os.fdopen(pipe, 'wb')):
+        with out, Lab() as lab:
+            for node in lab.nodes:
+                node.create('--in-sync')
+            lab.b.attach()
+            lab.a.attach('--primary', out=out)
+            lab.synced()
+            client = lab.a.client()
+            for number in range(3):
+                lab.b.kill()
+                client.write(number * MIB, random.randbytes(MIB), fua=True)
+                lab.b.attach()
+                lab.synced()
+            client.close()
+            lab.finish()
+    os.close(reader)
 
 
 def test_metadata_of_somebody_else():

@@ -198,12 +198,13 @@ def inside(side, action):
 
 
 class Daemon:
-    """A process of `rblk attach`. Its words are in `log`."""
+    """A process of `rblk attach`. Its words are in `log`, unless they go to the open file `out`."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, out=None):
         self.log = log
-        with open(log, 'ab') as out:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        with open(log, 'ab') as file:
+            words = out or file
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words,
                                              start_new_session=True)
         self.pid = self._process.pid
 
@@ -283,13 +284,13 @@ class Node:
         """Writes fresh metadata."""
         self.rblk('create', self.resource, *options)
 
-    def attach(self, *options, ready=True):
-        """Starts the daemon; `ready`: waits until it answers."""
+    def attach(self, *options, ready=True, out=None):
+        """Starts the daemon; `ready`: waits until it answers. Its log goes to the open file `out`, if there is one."""
         assert self.daemon is None or not self.daemon.running(), f'{self.name} is attached already'
         self._starts += 1
         log = os.path.join(self.lab.folder, f'{self.name}.{self._starts}.log')
         front = ('--front', f'nbd=unix:{self.socket}')
-        self.daemon = Daemon(self.command('attach', self.resource, *front, *options), log)
+        self.daemon = Daemon(self.command('attach', self.resource, *front, *options), log, out)
         self.lab.daemons.append(self.daemon)
         if ready:
             until(f'{self.name} answers', self._ready, 20)
