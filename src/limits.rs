@@ -131,6 +131,8 @@ pub const LOOK_ANSWER_BYTES_MAX: u64 = 512 << 10;
 pub const FORMER_SIZES_MAX: usize = 64 << 10;
 /// That takes no longer than this, in milliseconds: an operator waits.
 pub const FORMER_SEARCH_MS: u64 = 3_000;
+/// The same where a daemon starts on a disk that has none at its end.
+pub const FORMER_SEARCH_AT_START_MS: u64 = 20_000;
 
 /// All requests that the core can hold: the front's, the peer's and those of a resync or a verify, which exclude each
 /// other.

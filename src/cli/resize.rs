@@ -12,7 +12,7 @@ const AFTER_HELP: &str = "\
 Example, on both nodes:
   lvextend -L +100G vg/swarm
   systemctl restart rblk@swarm
-then on one of them:
+then on the Secondary:
   rblk resize swarm
 and where it is mounted:
   resize2fs /dev/rblk/swarm
@@ -21,10 +21,11 @@ Exit codes: 0 the volume has grown, 1 anything else.";
 
 /// Let a volume grow, while it is in use, into the room that both disks have
 ///
-/// It becomes as large as the smaller disk allows. What is added is copied from
-/// the Primary to the other node. Clients of /dev/rblk/NAME see the new size at
-/// once (Linux 6.16 and newer; before that, and by NBD, when they open it anew).
-/// A volume never shrinks: make a smaller one and copy.
+/// It becomes as large as the smaller disk allows. The order is for a Secondary:
+/// it leaves the other node for a moment. What is added is copied from the Primary
+/// then. Clients of /dev/rblk/NAME see the new size at once (Linux 6.16 and newer;
+/// before that, and by NBD, when they open it anew). A volume never shrinks: make
+/// a smaller one and copy.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Resize {
@@ -52,10 +53,12 @@ impl Resize {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(Error::new(Kind::Refused, format!("{name} has grown on this node only"))
-                    .why("the nodes have not met again since")
+                let what =
+                    format!("It is not known yet whether {name} has grown on the other node, too");
+                return Err(Error::new(Kind::Refused, what)
+                    .why("the nodes have not met again since this one has")
                     .remedy(format!(
-                        "see `rblk status {name}`: the other node follows as soon as they are connected, and clients \
+                        "see `rblk explain {name}`: the other node follows as soon as they are connected, and clients \
                          see the new size then"
                     )));
             }

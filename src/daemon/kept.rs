@@ -8,6 +8,8 @@
 //!   /run/rblk/NAME.kept     the boot of the kernel, the volume, the node, the life on its disk
 //! ```
 //!
+//! Beside it, `NAME.size`: how large the disk was, for the day when it has grown. It is looked at there first.
+//!
 //! `/run` is memory. Elsewhere the file would outlive the power: so it names the boot, and counts in no other. A note
 //! that is lost, or cannot be written, costs only what it would have told.
 
@@ -50,6 +52,17 @@ impl Note {
         let life = self.head.as_ref().and_then(|head| text.strip_prefix(head));
         self.said = life.and_then(|life| life.trim_end().parse().ok());
         self.said
+    }
+
+    /// The size of the disk that was noted last, in bytes: nothing depends on it but the time of a search.
+    pub(super) fn disk_bytes(&self) -> Option<u64> {
+        std::fs::read_to_string(self.path.with_extension("size")).ok()?.trim_end().parse().ok()
+    }
+
+    /// Notes the size of the disk, in bytes.
+    pub(super) fn note_disk_bytes(&self, bytes: u64) {
+        // Without it the next search takes longer.
+        let _ = std::fs::write(self.path.with_extension("size"), format!("{bytes}\n"));
     }
 
     /// Notes what the core says, if that has changed.

@@ -9,11 +9,11 @@ use crate::config::{self, Config, HandlerKind};
 use crate::error::{Error, Kind, Result};
 use crate::io::clock::Clock;
 use crate::io::disk::{Backing, OpenMode};
-use crate::limits::{AL_SLOTS, FORMER_SEARCH_MS, META_BLOCK_BYTES};
+use crate::limits::{AL_SLOTS, FORMER_SEARCH_AT_START_MS, FORMER_SEARCH_MS, META_BLOCK_BYTES};
 use crate::meta::block::{BlockError, Owner};
-use crate::meta::former::{self, Former};
+use crate::meta::former::{self, Search};
 use crate::meta::layout::Layout;
-use crate::meta::moving::{self, Trouble};
+use crate::meta::moving::{self, Grown, Trouble};
 use crate::meta::records::{self, AlTransaction};
 use crate::meta::recovery::{self, RawBlock};
 use crate::meta::superblock::{ChooseError, NodeId};
@@ -53,15 +53,17 @@ pub(super) fn open(config: &Config, node: NodeId, note: &mut Note) -> Result<Ope
         Error::new(Kind::Refused, with_disk()).source(error).remedy("use a disk of another size")
     })?;
     let owner = Owner { volume: config.volume_id(), node };
-    let found = find_metadata(&backing, &layout, owner)
-        .map_err(|trouble| no_metadata(config, &backing, owner, trouble))?;
-    if let Some(before) = found.moved_from {
-        warnings.push(format!(
-            "the disk has grown from {before} to {} bytes: its metadata is at the new end now; once the peer's disk \
-             has grown, too, `rblk resize {name}` lets the volume grow",
-            backing.bytes()
-        ));
-    }
+    let found = moving::find(
+        &layout,
+        owner,
+        note.disk_bytes(),
+        &mut Blocking(&backing),
+        time_to_search(FORMER_SEARCH_AT_START_MS),
+    )
+    .map_err(|trouble| no_metadata(config, owner, trouble))?;
+    let layout = found.layout;
+    note.note_disk_bytes(layout.disk_bytes());
+    warnings.extend(found.grown.map(|grown| about_growth(config, &backing, grown)));
     let read = |at| read_block(&backing, at);
     let activity = match recovery::activity_log(&layout, owner, read) {
         Ok(activity) => activity,
@@ -139,14 +141,30 @@ pub(super) fn read_block(backing: &Backing, at: u64) -> RawBlock {
     backing.read_at(at, &mut block[..]).ok().map(|()| block)
 }
 
-/// The metadata of a disk that was smaller when it was written, whoever wrote it. Takes [`FORMER_SEARCH_MS`] at most.
-pub(crate) fn former(backing: &Backing) -> Option<Former> {
-    former::find(backing.bytes(), None, |at| read_block(backing, at), time_to_search())
+/// What the operator should know of a disk that has grown.
+fn about_growth(config: &Config, backing: &Backing, grown: Grown) -> String {
+    let (name, before, now) = (&config.name, grown.before, backing.bytes());
+    match grown.needed {
+        None => format!(
+            "the disk has grown from {before} to {now} bytes: its metadata is at the new end now; once the peer's disk \
+             has grown, too, `rblk resize {name}` lets the volume grow"
+        ),
+        Some(needed) => format!(
+            "the disk has grown from {before} to {now} bytes, too little for its metadata to follow: it is used as it \
+             was; with {needed} bytes it can (of LVM: `lvextend -L {needed}b`)"
+        ),
+    }
+}
+
+/// Looks for the metadata of a disk that was smaller when it was written: of `owner`, or of anybody.
+pub(crate) fn former(backing: &Backing, owner: Option<Owner>) -> Search {
+    let read = |at| read_block(backing, at);
+    former::find(backing.bytes(), owner, None, read, time_to_search(FORMER_SEARCH_MS))
 }
 
 /// True as long as there is time to search.
-fn time_to_search() -> impl FnMut() -> bool {
-    let end = Instant::now() + Duration::from_millis(FORMER_SEARCH_MS);
+fn time_to_search(ms: u64) -> impl FnMut() -> bool {
+    let end = Instant::now() + Duration::from_millis(ms);
     move || Instant::now() < end
 }
 
@@ -167,15 +185,6 @@ impl moving::Disk for Blocking<'_> {
     fn sync(&mut self) -> std::io::Result<()> {
         self.0.sync()
     }
-}
-
-/// Where the disk has grown, its metadata is moved to the new end.
-fn find_metadata(
-    backing: &Backing,
-    layout: &Layout,
-    owner: Owner,
-) -> std::result::Result<moving::Found, Trouble<std::io::Error>> {
-    moving::find(layout, owner, &mut Blocking(backing), time_to_search())
 }
 
 /// Says for good that nothing is known: all bits, then a fresh log.
@@ -219,35 +228,31 @@ fn load_bitmap(replica: &mut Replica, backing: &Backing, layout: &Layout, owner:
     damaged
 }
 
-fn no_metadata(
-    config: &Config,
-    backing: &Backing,
-    owner: Owner,
-    trouble: Trouble<std::io::Error>,
-) -> Error {
+fn no_metadata(config: &Config, owner: Owner, trouble: Trouble<std::io::Error>) -> Error {
     let name = &config.name;
     let path = config.node(owner.node).disk.display();
     let what = format!("Cannot attach {name}");
-    let error = match trouble {
-        Trouble::None(error) => error,
+    let (error, cut_off) = match trouble {
+        Trouble::None { error, cut_off } => (error, cut_off),
         Trouble::Disk(error) => {
             return Error::io(
                 format!("{what}: {path} has grown, and its metadata cannot follow"),
                 error,
             );
         }
-        Trouble::TooClose { before, needed } => {
-            return Error::new(Kind::Metadata, what)
-                .why(format!(
-                    "{path} has grown from {before} to {} bytes, by too little for its metadata to follow",
-                    backing.bytes()
-                ))
-                .remedy(format!(
-                    "make it {needed} bytes or more (of LVM: `lvextend -L {needed}b {path}`). Not `rblk create`: it \
-                     makes this a disk without data"
-                ));
-        }
     };
+    if cut_off {
+        return Error::new(Kind::Metadata, what)
+            .why(format!(
+                "{path} has no metadata at its end, and it takes too long to look wherever that may have been before \
+                 it grew"
+            ))
+            .source(error)
+            .remedy(format!(
+                "if it has grown, make it as large as it was (of LVM: `lvreduce`, with care), start {name}, and extend \
+                 it then; only if it never was a disk of {name}: `rblk create {name}`"
+            ));
+    }
     let blank = matches!(
         error,
         ChooseError::Neither { copy0: BlockError::Blank | BlockError::Magic, copy1 }

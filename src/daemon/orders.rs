@@ -413,7 +413,10 @@ impl Daemon {
     /// The volume may have grown: clients see it once both nodes have that on record, which they have when they met.
     pub(super) fn follow_size(&mut self) {
         let snapshot = self.replica.snapshot();
-        if let (Some(front), Connection::Connected) = (&mut self.front, snapshot.connection) {
+        let has_it = snapshot.peer_disk.is_some_and(|disk| disk > DiskState::Failed);
+        if let (Some(front), Connection::Connected, true) =
+            (&mut self.front, snapshot.connection, has_it)
+        {
             front.grow(snapshot.sectors);
         }
     }

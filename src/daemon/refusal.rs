@@ -89,18 +89,35 @@ impl Daemon {
                 "this node is being detached".to_owned(),
                 format!("attach {name} again first"),
             ),
-            CommandError::NoRoom | CommandError::PeerHasNoRoom => self.explain_room(error),
+            error if *request == Request::Resize => self.explain_resize(error),
             other => self.explain_verify(other).unwrap_or_else(|| self.explain_order(other)),
         };
         Error::new(kind, self.failed(request)).why(why).remedy(remedy)
     }
 
-    /// A disk that has no room for a larger volume, or has grown under a daemon that does not know it yet.
-    fn explain_room(&self, error: CommandError) -> (Kind, String, String) {
+    /// What stands in the way of a larger volume: mostly a disk without room, or one that has grown under a daemon
+    /// which does not know it yet.
+    fn explain_resize(&self, error: CommandError) -> (Kind, String, String) {
         let name = &self.options.config.name;
         let here = &self.options.config.node(self.options.node).name;
         let peer = &self.options.config.peer_of(self.options.node).name;
-        let node = if error == CommandError::NoRoom { here } else { peer };
+        let node = match error {
+            CommandError::NoRoom => here,
+            CommandError::PeerHasNoRoom => peer,
+            CommandError::IsPrimary => {
+                return (
+                    Kind::Refused,
+                    "this node is Primary, and who has the order leaves the other node for a moment".to_owned(),
+                    format!(
+                        "run `rblk resize {name}` on {peer}; if that is Primary, too, `rblk demote {name}` on one of \
+                         them first"
+                    ),
+                );
+            }
+            other => {
+                return self.explain_verify(other).unwrap_or_else(|| self.explain_order(other));
+            }
+        };
         let size = self.replica.snapshot().sectors * SECTOR_BYTES;
         (
             Kind::Refused,

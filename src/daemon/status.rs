@@ -416,7 +416,9 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
         }
         Refusal::Node => "it is not the node of the configuration; check --node and the host names".into(),
         Refusal::Size => {
-            "the disks do not fit: one is smaller than the size in use; give that node a disk at least as large".into()
+            "the disks do not fit: one is smaller than the size in use (give that node a disk at least as large), or \
+             the rblk there is too old to follow a volume that has grown (upgrade it)"
+                .into()
         }
         Refusal::Limits => {
             "block sizes or limits do not fit: the other disk has larger logical blocks than clients here use, or the \

@@ -5,7 +5,8 @@
 //!                                                      ^ the former end           ^ the end
 //! ```
 //!
-//! Nothing on the disk says where that was, so the sizes that people and volume managers choose are tried.
+//! Nothing on the disk says where that was, so the sizes that people and volume managers choose are tried, after the
+//! one that was noted elsewhere.
 
 use super::block::Owner;
 use super::layout::Layout;
@@ -43,17 +44,31 @@ fn sizes(bytes: u64) -> impl Iterator<Item = u64> {
     by_gib.chain(by_extent).chain(multiples(MIB).take(others / 2)).filter(|size| *size > 0)
 }
 
+/// What a search has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Search {
+    /// The newest metadata that was found.
+    pub newest: Option<Former>,
+    /// There was no time to look everywhere.
+    pub cut_off: bool,
+}
+
 /// Looks for the metadata that a disk of `bytes` had when it was smaller: of `owner`, or of anybody. `read` reads the
-/// block at a byte offset, and `go_on` says whether there is time for another one: a block is read for each size.
+/// block at a byte offset, and `go_on` says whether there is time for another one: a block is read for each size, that
+/// of `known`, if there is one, first. Of several the newest counts: a disk may have been made anew in between.
 pub fn find(
     bytes: u64,
     owner: Option<Owner>,
+    known: Option<u64>,
     mut read: impl FnMut(u64) -> RawBlock,
     mut go_on: impl FnMut() -> bool,
-) -> Option<Former> {
-    for bytes in sizes(bytes) {
+) -> Search {
+    let mut search = Search { newest: None, cut_off: false };
+    let known = known.filter(|known| *known < bytes);
+    for bytes in known.into_iter().chain(sizes(bytes)) {
         if !go_on() {
-            return None;
+            search.cut_off = true;
+            break;
         }
         let Ok(layout) = Layout::of_disk(bytes) else { continue };
         let Some(block) = read(layout.superblock(1)) else { continue };
@@ -62,10 +77,13 @@ pub fn find(
             None => Superblock::inspect(&layout, 1, &block),
         };
         if let Ok(superblock) = found {
-            return Some(Former { bytes, superblock });
+            let newer = |it: Former| superblock.sequence > it.superblock.sequence;
+            if search.newest.is_none_or(newer) {
+                search.newest = Some(Former { bytes, superblock });
+            }
         }
     }
-    None
+    search
 }
 
 #[cfg(test)]
@@ -102,11 +120,36 @@ mod tests {
             (500 * GIB + 512, 700 * GIB + 512),
         ] {
             let read = grown(before, owner);
-            let found = find(after, Some(owner), &read, || true).expect("found");
-            assert_eq!((found.bytes, found.superblock.volume), (before, owner.volume));
-            assert_eq!(find(after, None, &read, || true).map(|found| found.bytes), Some(before));
-            assert_eq!(find(after, Some(other), &read, || true), None, "of another volume");
-            assert_eq!(find(after, None, &read, || false), None, "there is no time");
+            let found = |owner, known| {
+                let search = find(after, owner, known, &read, || true);
+                assert!(!search.cut_off);
+                search.newest.map(|found| (found.bytes, found.superblock.volume))
+            };
+            assert_eq!(found(Some(owner), None), Some((before, owner.volume)));
+            assert_eq!(found(None, Some(before)), Some((before, owner.volume)));
+            assert_eq!(found(Some(other), None), None, "of another volume");
+            let none = Search { newest: None, cut_off: true };
+            assert_eq!(find(after, None, None, &read, || false), none, "there is no time");
+        }
+    }
+
+    #[test]
+    fn of_several_the_newest_counts() {
+        let owner = Owner { volume: VolumeId(7), node: NodeId(1) };
+        for (older, newer) in [(10 * GIB, 20 * GIB - MIB), (20 * GIB, 10 * GIB)] {
+            let read = |at| {
+                let block =
+                    grown(older, owner)(at).filter(|block| block.iter().any(|byte| *byte > 0));
+                block.or_else(|| {
+                    let layout = Layout::of_disk(newer).expect("a usual size");
+                    let mut last = Box::new([0; META_BLOCK_BYTES]);
+                    let fresh = Superblock::fresh(owner, &layout, None);
+                    Superblock { sequence: 9, ..fresh }.encode(&layout, 1, &mut last);
+                    (at == layout.superblock(1)).then_some(last)
+                })
+            };
+            let search = find(30 * GIB, Some(owner), Some(older), read, || true);
+            assert_eq!(search.newest.map(|found| found.bytes), Some(newer));
         }
     }
 
@@ -118,7 +161,8 @@ mod tests {
                 reads += 1;
                 None
             };
-            assert_eq!(find(bytes, None, none, || true), None);
+            let search = find(bytes, None, None, none, || true);
+            assert_eq!(search, Search { newest: None, cut_off: false });
             assert!(reads <= FORMER_SIZES_MAX && sizes(bytes).all(|size| 0 < size && size < bytes));
         }
     }

@@ -7,21 +7,22 @@
 //!
 //! The new place must lie behind the old one as a whole, so that nothing is lost while both are written. The order:
 //!
-//! 1. the bitmap, with the log's extents marked in it, and an empty log; durable
-//! 2. superblock 0, durable: from here on the new place counts
+//! 1. no superblock at the new place, the bitmap there, with the log's extents marked in it, and an empty log; durable
+//! 2. superblock 0, durable and read again: from here on the new place counts
 //! 3. both old superblocks are wiped, durable: what clients write there later, or a disk that shrinks again, must never
 //!    bring this state back
+//! 4. superblock 1, durable: as long as it is not there, step 3 may not be done, and is done again
 //!
-//! Superblock 1 is left to whoever starts the node: as long as it is not there, step 3 may not be done, and is done
-//! again. A power cut before the end of step 2 leaves the old place as it was, and all of it is done again.
+//! A power cut before the end of step 2 leaves the old place as it was, and all of it is done again. A disk whose new
+//! end holds whole metadata that was made for that place, be it of another volume, is not this node's to write to.
 
-use super::block::Owner;
+use super::block::{BlockError, Owner};
 use super::former::{self, Former};
 use super::layout::Layout;
 use super::records;
 use super::recovery::{self, RawBlock};
 use super::superblock::{ChooseError, Superblock};
-use crate::limits::{BLOCK_BYTES, EXTENT_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES};
+use crate::limits::{EXTENT_BLOCKS, META_BLOCK_BYTES, PAGE_BIT_BYTES};
 use std::ops::Range;
 
 /// The disk, as far as it is needed here. Offsets are in bytes.
@@ -48,63 +49,85 @@ pub trait Disk {
 /// What a disk's metadata turned out to be.
 #[derive(Debug)]
 pub struct Found {
+    /// Where it lies.
+    pub layout: Layout,
     /// The superblock.
     pub superblock: Superblock,
     /// The copy of it to write first.
     pub stale_copy: u8,
-    /// The metadata was moved: the disk had this size in bytes before.
-    pub moved_from: Option<u64>,
+    /// The disk has grown since that was written, or was moved.
+    pub grown: Option<Grown>,
+}
+
+/// A disk that is larger than it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grown {
+    /// Its size before, in bytes.
+    pub before: u64,
+    /// The metadata stays where it is: it can follow to a disk of this size in bytes.
+    pub needed: Option<u64>,
 }
 
 /// Why a disk has no metadata to start from.
 #[derive(Debug)]
 pub enum Trouble<E> {
-    /// There is none, neither here nor where the end of the disk was.
-    None(ChooseError),
-    /// The disk has grown, by too little.
-    TooClose {
-        /// Its size before, in bytes.
-        before: u64,
-        /// The smallest size that its metadata can follow to, in bytes.
-        needed: u64,
+    /// There is none here, nor where the end of the disk was.
+    None {
+        /// What is here.
+        error: ChooseError,
+        /// There was no time to look at all places where the end may have been.
+        cut_off: bool,
     },
-    /// It could not be moved; nothing is lost.
+    /// It could not be moved; it is where it was.
     Disk(E),
 }
 
-/// The metadata of `owner` on a disk with this layout. Where the disk has grown, it is looked for (see [`former`];
-/// `go_on` says whether there is time to look further) and moved to the new end.
+/// The metadata of `owner` on a disk with this layout. Where the disk has grown, it is looked for (see [`former::find`]
+/// for `known` and `go_on`) and moved to the new end.
 ///
 /// # Errors
 /// See [`Trouble`].
 pub fn find<D: Disk>(
     layout: &Layout,
     owner: Owner,
+    known: Option<u64>,
     disk: &mut D,
     go_on: impl FnMut() -> bool,
 ) -> Result<Found, Trouble<D::Error>> {
     let bytes = layout.disk_bytes();
-    let former = |disk: &mut D, go_on| former::find(bytes, Some(owner), |at| disk.read(at), go_on);
-    match recovery::superblock(layout, owner, |at| disk.read(at)) {
+    let search =
+        |disk: &mut D, go_on| former::find(bytes, Some(owner), known, |at| disk.read(at), go_on);
+    let error = match recovery::superblock(layout, owner, |at| disk.read(at)) {
         Ok((superblock, stale_copy)) => {
-            if !has_copy(layout, owner, 1, disk)
-                && let Some(former) = former(disk, go_on).filter(|it| it.became(&superblock))
-            {
-                wipe(&former, disk).map_err(Trouble::Disk)?;
-            }
-            Ok(Found { superblock, stale_copy, moved_from: None })
-        }
-        Err(error) => {
-            let Some(former) = former(disk, go_on) else { return Err(Trouble::None(error)) };
-            move_from(&former, layout, owner, disk)?;
-            match recovery::superblock(layout, owner, |at| disk.read(at)) {
-                Ok((superblock, stale_copy)) => {
-                    Ok(Found { superblock, stale_copy, moved_from: Some(former.bytes) })
+            if !has_copy(layout, owner, 1, disk) {
+                let former = search(disk, go_on).newest;
+                if let Some(former) = former.filter(|former| former.became(&superblock)) {
+                    wipe(&former, disk).map_err(Trouble::Disk)?;
                 }
-                Err(error) => Err(Trouble::None(error)),
+                put_last(layout, &superblock, disk).map_err(Trouble::Disk)?;
             }
+            return Ok(Found { layout: *layout, superblock, stale_copy, grown: None });
         }
+        Err(error) => error,
+    };
+    if belongs_here(layout, &error, disk) {
+        return Err(Trouble::None { error, cut_off: false });
     }
+    let search = search(disk, go_on);
+    match search.newest {
+        Some(former) => move_from(&former, layout, owner, disk),
+        None => Err(Trouble::None { error, cut_off: search.cut_off }),
+    }
+}
+
+/// A whole superblock was made for this very place, or by a version that nobody here can read.
+fn belongs_here(layout: &Layout, error: &ChooseError, disk: &mut impl Disk) -> bool {
+    let unknown = matches!(error, ChooseError::Foreign { reason: BlockError::Version { .. }, .. });
+    let made_for_it = |copy| {
+        let block = disk.read(layout.superblock(copy));
+        block.is_some_and(|block| Superblock::inspect(layout, copy, &block).is_ok())
+    };
+    unknown || [0, 1].into_iter().any(made_for_it)
 }
 
 impl Former {
@@ -120,12 +143,13 @@ fn has_copy(layout: &Layout, owner: Owner, copy: u8, disk: &mut impl Disk) -> bo
     block.is_some_and(|block| Superblock::decode(layout, owner, copy, &block).is_ok())
 }
 
-/// The smallest disk whose metadata lies behind the first `end` bytes.
+/// A disk whose metadata lies behind the first `end` bytes: about the smallest one, in whole MiB.
 fn smallest_behind(end: u64) -> u64 {
-    // The metadata of a disk is a little more than 1/32768 of it; from there a few blocks are enough.
-    let mut bytes = end + end / (1 << 15);
+    const MIB: u64 = 1 << 20;
+    // The metadata of a disk is a little more than 1/32768 of it; from there a few steps are enough.
+    let mut bytes = (end + end / (1 << 15)).next_multiple_of(MIB);
     while Layout::of_disk(bytes).is_ok_and(|layout| layout.superblock(0) < end) {
-        bytes += BLOCK_BYTES;
+        bytes += MIB;
     }
     bytes
 }
@@ -135,33 +159,61 @@ fn move_from<D: Disk>(
     to: &Layout,
     owner: Owner,
     disk: &mut D,
-) -> Result<(), Trouble<D::Error>> {
+) -> Result<Found, Trouble<D::Error>> {
     let Ok(from) = Layout::of_disk(former.bytes) else {
         unreachable!("metadata was found by the layout of that size");
     };
-    if to.superblock(0) < from.disk_bytes() {
-        let needed = smallest_behind(from.disk_bytes());
-        return Err(Trouble::TooClose { before: former.bytes, needed });
-    }
+    let none = |error| Trouble::None { error, cut_off: false };
     // The copy at the end told of it; the other one may be newer.
-    let (old, _) = recovery::superblock(&from, owner, |at| disk.read(at)).map_err(Trouble::None)?;
-    let marked = marked_by_log(&from, owner, disk);
-    copy_bitmap(&from, to, &old, &marked, disk).map_err(Trouble::Disk)?;
-    for (at, block) in recovery::fresh_ring(to, owner) {
-        disk.write(at, &block).map_err(Trouble::Disk)?;
+    let (old, stale_copy) = recovery::superblock(&from, owner, |at| disk.read(at)).map_err(none)?;
+    if to.superblock(0) < from.disk_bytes() {
+        let needed = Some(smallest_behind(from.disk_bytes()));
+        let grown = Some(Grown { before: former.bytes, needed });
+        return Ok(Found { layout: from, superblock: old, stale_copy, grown });
     }
-    disk.sync().map_err(Trouble::Disk)?;
-    let superblock =
-        Superblock { sequence: old.sequence + 1, usable_sectors: to.data_sectors(), ..old };
-    assert!(
-        superblock.agreed_sectors <= from.data_sectors(),
-        "clients have no data at either place"
-    );
+    let moved = Superblock { sequence: old.sequence + 1, usable_sectors: to.data_sectors(), ..old };
+    assert!(moved.agreed_sectors <= from.data_sectors(), "clients have no data at either place");
+    prepare(&from, to, &old, disk).map_err(Trouble::Disk)?;
     let mut block = [0; META_BLOCK_BYTES];
-    superblock.encode(to, 0, &mut block);
+    moved.encode(to, 0, &mut block);
     disk.write(to.superblock(0), &block).map_err(Trouble::Disk)?;
     disk.sync().map_err(Trouble::Disk)?;
-    wipe(former, disk).map_err(Trouble::Disk)
+    let (superblock, _) = recovery::superblock(to, owner, |at| disk.read(at)).map_err(none)?;
+    assert!(superblock == moved, "the old place is wiped only once the new one counts");
+    wipe(former, disk).map_err(Trouble::Disk)?;
+    put_last(to, &moved, disk).map_err(Trouble::Disk)?;
+    let grown = Some(Grown { before: former.bytes, needed: None });
+    Ok(Found { layout: *to, superblock, stale_copy: 1, grown })
+}
+
+/// All of the new place but its superblocks, which are blank, is on stable media.
+fn prepare<D: Disk>(
+    from: &Layout,
+    to: &Layout,
+    old: &Superblock,
+    disk: &mut D,
+) -> Result<(), D::Error> {
+    for copy in [0, 1] {
+        disk.write(to.superblock(copy), &[0; META_BLOCK_BYTES])?;
+    }
+    let marked = marked_by_log(from, old.owner(), disk);
+    copy_bitmap(from, to, old, &marked, disk)?;
+    for (at, block) in recovery::fresh_ring(to, old.owner()) {
+        disk.write(at, &block)?;
+    }
+    disk.sync()
+}
+
+/// The copy at the end: nothing is owed any more.
+fn put_last<D: Disk>(
+    layout: &Layout,
+    superblock: &Superblock,
+    disk: &mut D,
+) -> Result<(), D::Error> {
+    let mut block = [0; META_BLOCK_BYTES];
+    superblock.encode(layout, 1, &mut block);
+    disk.write(layout.superblock(1), &block)?;
+    disk.sync()
 }
 
 /// Blocks whose bits are set because the log names them: all, if it cannot be relied on.

@@ -14,7 +14,8 @@
 //! else would tell the next greeting.
 
 use super::Replica;
-use crate::limits::{BITMAP_PAGES_AHEAD_MAX, PAGE_BIT_BYTES};
+use super::dirty::Dirty;
+use crate::limits::{BITMAP_PAGES_AHEAD_MAX, BLOCK_SECTORS, PAGE_BIT_BYTES};
 use crate::meta::superblock::Superblock;
 use crate::replica::event::{MetaSeq, Payload};
 use crate::replica::generation::Verdict;
@@ -62,9 +63,10 @@ impl Replica {
 
     /// Sends the next pages, and goes on when both directions are done.
     pub(super) fn pump_exchange(&mut self) {
+        let pages = self.pages_of_both();
         while self.link.exchange.unanswered < BITMAP_PAGES_AHEAD_MAX {
             let page = self.link.exchange.next_page;
-            if page >= self.dirty.pages() {
+            if page >= pages {
                 break;
             }
             self.link.exchange.next_page += 1;
@@ -80,7 +82,7 @@ impl Replica {
             }
         }
         let exchange = &mut self.link.exchange;
-        let all_sent = exchange.next_page >= self.dirty.pages() && exchange.unanswered == 0;
+        let all_sent = exchange.next_page >= pages && exchange.unanswered == 0;
         if all_sent && !exchange.sent_end {
             exchange.sent_end = true;
             self.send(Message::BitmapEnd);
@@ -88,6 +90,17 @@ impl Replica {
         let exchange = &self.link.exchange;
         if exchange.sent_end && exchange.got_end {
             self.prepare();
+        }
+    }
+
+    /// Pages of the size that the two agree on: one that is larger by now cuts off what is beyond.
+    fn pages_of_both(&self) -> u32 {
+        let agreed = self.link.peer_hello().map(|hello| self.agree_on_size(hello));
+        match agreed {
+            Some(Ok(sectors)) => {
+                self.dirty.pages().min(Dirty::page_of((sectors / BLOCK_SECTORS).max(1) - 1) + 1)
+            }
+            _ => self.dirty.pages(),
         }
     }
 

@@ -485,7 +485,6 @@ impl Replica {
         }
         self.link.peer_hello = Some(*hello);
         self.link.peer_noticed = true;
-        self.catch_up_in_size(hello);
         if self.greets_in_vain() {
             self.drop_link("clients wait, and this peer does not get through its greetings");
             return;
@@ -544,6 +543,9 @@ impl Replica {
         let me = Side { node: self.sb.node, state: &said };
         let peer = Side { node: self.peer_node, state: &peer_state };
         let found = verdict(me, peer);
+        if self.catches_up_in_size(found) {
+            return;
+        }
         self.link.verdict = Some(found);
         match found {
             Verdict::Refuse(reason) => {

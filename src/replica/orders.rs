@@ -81,7 +81,7 @@ impl Replica {
         }
         self.stand_alone(StandAlone::Ordered);
         if self.link.is_up() && self.role == Role::Secondary {
-            self.begin_parting(id);
+            self.leave(id, Leave::Disconnect);
             return;
         }
         if let (Some(conn), true) = (self.link.conn(), self.link.is_up()) {

@@ -44,7 +44,7 @@ pub(super) enum Leave {
     Invalid,
     /// The peer's data was.
     PeerInvalid,
-    /// The volume has grown: they meet again at once.
+    /// The volume grows: they meet again at once.
     Resized,
     /// An operator wants them apart.
     Disconnect,
@@ -408,6 +408,16 @@ impl Replica {
 
     /// With a peer that has all our data, this node steps back: the peer may go on alone.
     fn record_leaving(&mut self) {
+        if self.role_change.leave == Leave::Resized {
+            match self.room() {
+                Ok(sectors) => self.widen(sectors),
+                // The peer was lost meanwhile, or a disk.
+                Err(error) => {
+                    self.role_change_ends(Err(error));
+                    return;
+                }
+            }
+        }
         let steps_back = self.disk == DiskState::UpToDate && self.link.peer_can_read();
         self.meta.push(Step::Pages { stale: true });
         self.sb.outdated |= steps_back;
@@ -443,8 +453,8 @@ impl Replica {
     }
 
     /// A Secondary parts as one that leaves, and stays.
-    pub(super) fn begin_parting(&mut self, id: CommandId) {
-        self.role_change = RoleChange::draining(id, Leave::Disconnect);
+    pub(super) fn leave(&mut self, id: CommandId, leave: Leave) {
+        self.role_change = RoleChange::draining(id, leave);
         self.begin_leaving();
     }
 

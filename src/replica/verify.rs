@@ -181,6 +181,13 @@ impl Verify {
         self.pace.begins(now);
     }
 
+    /// The volume has grown.
+    pub(super) fn widen(&mut self, sectors: u64) {
+        if self.is_running() {
+            self.verified.total_bytes = sectors / BLOCK_SECTORS * BLOCK_BYTES;
+        }
+    }
+
     /// The blocks that are listed are being copied.
     pub(super) fn repair_begins(&mut self, blocks: u64, now: Tick) {
         self.verified.stage = VerifyStage::Repairing;

@@ -143,7 +143,7 @@ def _grow(_, page, one, two):
     page.run(one, 'systemctl restart rblk@data')
     page.run(one, 'rblk wait data synced --timeout 120', timeout=200)
     before = int(one.sh('blockdev --getsize64 /dev/rblk/data'))
-    page.run(one, 'rblk resize data', 'has grown from', timeout=60)
+    page.run(two, 'rblk resize data', 'has grown from', timeout=60)
     page.run(one, 'resize2fs /dev/rblk/data', 'resize')
     page.run(one, 'rblk wait data synced --timeout 120', timeout=200)
     page.run(one, 'df -h /srv/data', '/srv/data')

@@ -16,13 +16,13 @@ def test_a_volume_grows_under_load():
         load = Load(client, checker, random.getrandbits(32), depth=8, rate=2000).start()
         for node in lab.nodes:
             _grow(node, 160)
-        _refused(lab.a, 'alpha has no room', 'systemctl restart rblk@t')
+        _refused(lab.b, 'beta has no room', 'systemctl restart rblk@t')
+        _refused(lab.a, 'this node is Primary', 'rblk resize t')
 
         # First the Secondary, then the Primary: one of them without a word.
         lab.b.detach()
         _moves(lab.b)
         lab.synced()
-        _refused(lab.a, 'alpha has no room')
         _refused(lab.b, 'alpha has no room')
         load.expect_clean()
         lab.a.daemon.signal(signal.SIGKILL)
@@ -36,7 +36,7 @@ def test_a_volume_grows_under_load():
         assert client.size == checker.size, 'not without an order'
 
         load = Load(client, checker, random.getrandbits(32), depth=8, rate=2000).start()
-        said = random.choice(lab.nodes).rblk('resize', 't').stderr
+        said = lab.b.rblk('resize', 't').stderr
         assert 'has grown from 6' in said and 'on both nodes' in said, said
         load.expect_clean()
         lab.synced()
@@ -66,13 +66,13 @@ def test_what_differed_before_differs_after():
         copied = lab.a.status()['rblk']['resync']['since-connect-bytes']
         assert copied <= 20 * MIB, f'{copied} bytes copied'
         client = lab.a.client()
-        lab.a.rblk('resize', 't')
+        lab.b.rblk('resize', 't')
         lab.synced()
         _ends_well(lab, client, checker)
 
 
 def test_a_node_that_is_away_catches_up():
-    """It is killed as soon as the other one has the new size: whatever it has on record then, it grows."""
+    """The Primary is killed as soon as the other one has the new size: whatever it has on record then, it grows."""
     with Lab(mib=64) as lab:
         for node in lab.nodes:
             node.create('--in-sync')
@@ -86,20 +86,21 @@ def test_a_node_that_is_away_catches_up():
         checker = Checker(60 * MIB)
         for node in lab.nodes:
             _grow(node, 160)
+        lab.a.kill()
+        until('it notices', lambda: lab.b.status()['connections'][0]['connection-state'] != 'Connected', 20)
+        _refused(lab.b, 'alpha is not connected')
+        _moves(lab.a, '--primary')
+        lab.synced()
         lab.b.detach()
-        _refused(lab.a, 'beta is not connected')
         _moves(lab.b)
         lab.synced()
         client.close()
-        lab.a.kill()
-        _moves(lab.a, '--primary')
-        lab.synced()
-        order = lab.a.command('resize', 't')
+        order = lab.b.command('resize', 't')
         with subprocess.Popen(order, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            until('this node has it', lambda: lab.volume_bytes() > 150 * MIB, 20)
-            lab.b.kill()
+            until('it has the size', lambda: lab.b.status()['devices'][0]['size'] > 150 * 1024, 20)
+            lab.a.kill()
             process.wait(30)
-        lab.b.attach()
+        lab.a.attach('--primary')
         lab.synced()
         assert lab.b.status()['devices'][0]['size'] * 1024 == lab.volume_bytes()
         client = lab.a.client()
@@ -134,7 +135,7 @@ def _ends_well(lab, client, checker):
     client.close()
     client = lab.a.client()
     assert client.size == lab.volume_bytes() == lab.data_bytes() > checker.size
-    _refused(lab.a, 'alpha has no room')
+    _refused(lab.b, 'beta has no room')
     tail = random.randbytes(64 << 10)
     client.write(client.size - len(tail), tail, fua=True)
     assert client.read(client.size - len(tail), len(tail)) == tail

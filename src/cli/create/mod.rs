@@ -71,6 +71,9 @@ impl Create {
             _ => {}
         }
         let owner = Owner { volume: config.volume_id(), node };
+        if self.force {
+            forget_former(&backing, owner).map_err(|error| Error::io(what(), error))?;
+        }
         let current = self.in_sync.then(|| config.in_sync_generation());
         let superblock = Superblock::fresh(owner, &layout, current);
         let mut progress = Progress::new();
@@ -84,6 +87,20 @@ impl Create {
         say(&next_steps(&config, node, &layout, self.in_sync));
         Ok(())
     }
+}
+
+/// Wipes what this node wrote when the disk was smaller: once it has grown again, nobody may take that for newer.
+fn forget_former(backing: &Backing, owner: Owner) -> std::io::Result<()> {
+    // One for each time that it had grown and was made anew; more than a few would be an error of ours.
+    for _ in 0..8 {
+        let Some(found) = former(backing, Some(owner)).newest else { break };
+        let Ok(layout) = Layout::of_disk(found.bytes) else { break };
+        for copy in 0..SUPERBLOCK_COPIES {
+            backing
+                .write_at_durable(layout.superblock(copy), &[0; crate::limits::META_BLOCK_BYTES])?;
+        }
+    }
+    Ok(())
 }
 
 /// What is on the disk that must not be overwritten unasked, to follow "there is".
@@ -105,7 +122,7 @@ fn holds(backing: &Backing, layout: &Layout) -> std::io::Result<Option<String>> 
             Err(_) => {}
         }
     }
-    if let Some(former) = former(backing) {
+    if let Some(former) = former(backing, None).newest {
         return Ok(Some(format!(
             "rblk metadata of volume {}, node {}, of a time when the disk had {} bytes,",
             former.superblock.volume, former.superblock.node.0, former.bytes

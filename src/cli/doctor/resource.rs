@@ -143,7 +143,7 @@ fn metadata(findings: &mut Findings, config: &Config, node: NodeId, backing: &Ba
     };
     match recovery::superblock(&layout, owner, read) {
         Ok(_) => findings.ok(SUBJECT, "of this volume and node"),
-        Err(_) if former(backing).is_some_and(|former| former.superblock.owner() == owner) => findings.warning(
+        Err(_) if former(backing, Some(owner)).newest.is_some() => findings.warning(
             SUBJECT,
             "where the end of the disk was before it grew",
             format!("run `systemctl restart rblk@{name}`, then `rblk resize {name}`"),

@@ -115,10 +115,9 @@ fn is_set(model: &mut Model, layout: &Layout, block: u64) -> bool {
 /// It lies at the new end, says what it said, and nothing is left at the old one.
 fn check_moved(mut model: Model, before: &Superblock) {
     let to = layout(AFTER);
-    let found = find(&to, OWNER, &mut model, || true).expect("it is there");
+    let found = find(&to, OWNER, None, &mut model, || true).expect("it is there");
     let expected = Superblock { sequence: 42, usable_sectors: to.data_sectors(), ..*before };
     assert_eq!(found.superblock, expected);
-    assert_eq!(found.stale_copy, 1);
     let pages = layout(BEFORE).pages();
     for page in 0..pages {
         let block = u64::from(page) * (crate::limits::PAGE_BLOCKS + 8);
@@ -147,8 +146,10 @@ fn check_moved(mut model: Model, before: &Superblock) {
 fn metadata_follows_the_end_of_the_disk() {
     for agreed in [true, false] {
         let (mut model, before) = grown(agreed);
-        let found = find(&layout(AFTER), OWNER, &mut model, || true).expect("it is found");
-        assert_eq!(found.moved_from, Some(BEFORE));
+        let found = find(&layout(AFTER), OWNER, None, &mut model, || true).expect("it is found");
+        assert_eq!(found.grown, Some(Grown { before: BEFORE, needed: None }));
+        assert_eq!(found.layout, layout(AFTER));
+        assert_eq!(found.superblock.check(), Ok(()));
         check_moved(model, &before);
     }
 }
@@ -156,20 +157,20 @@ fn metadata_follows_the_end_of_the_disk() {
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing() {
     let (mut whole, before) = grown(true);
-    find(&layout(AFTER), OWNER, &mut whole, || true).expect("it is found");
+    find(&layout(AFTER), OWNER, None, &mut whole, || true).expect("it is found");
     let mut chance = 1;
     for cut in 0..whole.operations {
         for _ in 0..20 {
             let (mut model, _) = grown(true);
             model.cut_at = Some(cut);
-            let cut = find(&layout(AFTER), OWNER, &mut model, || true);
+            let cut = find(&layout(AFTER), OWNER, None, &mut model, || true);
             assert!(matches!(cut, Err(Trouble::Disk(PowerCut))));
             let mut model = model.restarted(&mut chance);
             // A second one, in what is done again.
             model.cut_at = Some((chance >> 33) as u32 % (whole.operations + 1));
-            let _ = find(&layout(AFTER), OWNER, &mut model, || true);
+            let _ = find(&layout(AFTER), OWNER, None, &mut model, || true);
             let mut model = model.restarted(&mut chance);
-            find(&layout(AFTER), OWNER, &mut model, || true).expect("it is there");
+            find(&layout(AFTER), OWNER, None, &mut model, || true).expect("it is there");
             check_moved(model, &before);
         }
     }
@@ -180,7 +181,7 @@ fn what_is_damaged_is_taken_for_marked() {
     let (mut model, _) = grown(true);
     let (from, to) = (layout(BEFORE), layout(AFTER));
     model.stable.insert(from.bitmap_page(1), [0xA5; META_BLOCK_BYTES]);
-    find(&to, OWNER, &mut model, || true).expect("it is found");
+    find(&to, OWNER, None, &mut model, || true).expect("it is found");
     let page = from.page_blocks(1);
     assert!(is_set(&mut model, &to, page.start + 77) && is_set(&mut model, &to, page.end - 1));
     assert!(!is_set(&mut model, &to, page.start - 1));
@@ -189,24 +190,82 @@ fn what_is_damaged_is_taken_for_marked() {
     for slot in 0..crate::limits::AL_RING_BLOCKS as u32 {
         model.stable.insert(from.al_slot(slot), [0xA5; META_BLOCK_BYTES]);
     }
-    find(&to, OWNER, &mut model, || true).expect("it is found");
+    find(&to, OWNER, None, &mut model, || true).expect("it is found");
     assert!((0..from.data_blocks()).step_by(97).all(|block| is_set(&mut model, &to, block)));
     assert!(!is_set(&mut model, &to, from.data_blocks()));
 }
 
 #[test]
-fn a_disk_that_has_hardly_grown_is_left_alone() {
+fn a_disk_that_has_hardly_grown_stays_as_it_was() {
+    let (mut model, before) = grown(true);
+    let content = model.stable.clone();
+    let found = find(&layout(BEFORE + 64 * 4096), OWNER, None, &mut model, || true).expect("found");
+    let Some(Grown { before: size, needed: Some(needed) }) = found.grown else {
+        panic!("{found:?}")
+    };
+    assert_eq!((size, found.layout, found.superblock), (BEFORE, layout(BEFORE), before));
+    assert_eq!(found.stale_copy, 1, "the older one");
+    assert!(model.stable == content, "nothing was written");
+    assert!(needed.is_multiple_of(MIB) && layout(needed).superblock(0) >= BEFORE);
+    assert!(layout(needed - MIB).superblock(0) < BEFORE);
+    let found = find(&layout(needed), OWNER, None, &mut model, || true).expect("found");
+    assert_eq!(found.grown, Some(Grown { before: BEFORE, needed: None }));
+}
+
+#[test]
+fn left_overs_of_other_volumes_at_the_new_end_stand_in_nobodys_way() {
+    // A volume of another size lay there: whole blocks, of another owner, for another place.
+    let other = Owner { volume: VolumeId(8), node: NodeId(0) };
+    let elsewhere = layout(64 * MIB);
+    let mut block = [0; META_BLOCK_BYTES];
+    Superblock::fresh(other, &elsewhere, None).encode(&elsewhere, 1, &mut block);
+    let to = layout(AFTER);
+    for copies in [&[0][..], &[1], &[0, 1]] {
+        let (mut model, before) = grown(true);
+        for copy in copies {
+            model.stable.insert(to.superblock(*copy), block);
+        }
+        find(&to, OWNER, None, &mut model, || true).expect("it is moved");
+        check_moved(model, &before);
+    }
+}
+
+#[test]
+fn a_disk_of_another_volume_is_not_taken_over() {
+    let other = Owner { volume: VolumeId(8), node: NodeId(1) };
+    let to = layout(AFTER);
+    let mut whole = [0; META_BLOCK_BYTES];
+    Superblock::fresh(other, &to, None).encode(&to, 1, &mut whole);
+    for version in [1, 99] {
+        let (mut model, _) = grown(true);
+        let mut block = whole;
+        if version != 1 {
+            // Of a format that this build does not know; its checksum is right.
+            block[8..10].copy_from_slice(&u16::to_le_bytes(version));
+            block[124..128].fill(0);
+            let sum = crc32c::crc32c(&block);
+            block[124..128].copy_from_slice(&sum.to_le_bytes());
+        }
+        model.stable.insert(to.superblock(1), block);
+        let content = model.stable.clone();
+        let refused = find(&to, OWNER, None, &mut model, || true);
+        assert!(
+            matches!(refused, Err(Trouble::None { error: ChooseError::Foreign { .. }, .. })),
+            "{refused:?}"
+        );
+        assert!(model.stable == content, "nothing was written");
+    }
+}
+
+#[test]
+fn a_search_that_was_cut_off_says_so() {
     let (mut model, _) = grown(true);
-    let before = model.stable.clone();
-    let result = find(&layout(BEFORE + 64 * 4096), OWNER, &mut model, || true);
-    let Err(Trouble::TooClose { before: size, needed }) = result else { panic!("{result:?}") };
-    assert_eq!(size, BEFORE);
-    assert_eq!(model.stable, before);
-    assert!(
-        layout(needed).superblock(0) >= BEFORE
-            && layout(needed - BLOCK_BYTES).superblock(0) < BEFORE
-    );
-    assert!(find(&layout(needed), OWNER, &mut model, || true).is_ok());
+    let found = find(&layout(AFTER), OWNER, None, &mut model, || false);
+    assert!(matches!(found, Err(Trouble::None { cut_off: true, .. })), "{found:?}");
+    // With the size that was noted, one look is enough.
+    let mut looks = 1..=1;
+    let found = find(&layout(AFTER), OWNER, Some(BEFORE), &mut model, || looks.next().is_some());
+    assert_eq!(found.expect("found").grown, Some(Grown { before: BEFORE, needed: None }));
 }
 
 #[test]
@@ -223,7 +282,8 @@ fn blocks_of_clients_are_not_wiped() {
     superblock.encode(&to, 0, &mut block);
     model.stable.insert(to.superblock(0), block);
     let before = model.stable.clone();
-    let found = find(&to, OWNER, &mut model, || true).expect("one copy is enough");
+    let found = find(&to, OWNER, None, &mut model, || true).expect("one copy is enough");
     assert_eq!(found.superblock, superblock);
-    assert_eq!(model.stable, before);
+    model.stable.remove(&to.superblock(1)); // the copy that was missing
+    assert!(model.stable == before, "nothing else was written");
 }

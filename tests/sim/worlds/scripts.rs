@@ -28,6 +28,7 @@ const EQUAL: Shape = Shape {
 const FRESH: Shape = Shape { fresh: true, ..EQUAL };
 const LARGER: Shape = Shape { more_blocks: 700, ..FRESH };
 const ROOMY: Shape = Shape { spare_blocks: 70, ..EQUAL };
+const ROOMY_FENCED: Shape = Shape { spare_blocks: 70, ..FENCED };
 const SPREAD: Shape = Shape { blocks: 2 * EXTENT_BLOCKS, ..EQUAL };
 const MANY: Shape = Shape { blocks: 12 * EXTENT_BLOCKS, ..EQUAL };
 const FENCED: Shape = Shape { when_lost: WhenLost::Fence, ..EQUAL };
@@ -39,6 +40,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script { name: "first-sync-back", shape: FRESH, play: first_sync_back },
     Script { name: "sizes", shape: LARGER, play: sizes },
     Script { name: "resize", shape: ROOMY, play: resize },
+    Script { name: "resize-fenced", shape: ROOMY_FENCED, play: resize },
     Script { name: "requests", shape: SPREAD, play: requests },
     Script { name: "switchover", shape: EQUAL, play: switchover },
     Script { name: "log-turns-over", shape: MANY, play: log_turns_over },
@@ -114,7 +116,7 @@ fn resize(stage: &mut Stage) -> Played {
     let block = stage.block(0);
     stage.write(0, block, 2)?;
     stage.begin();
-    stage.resize(0)?;
+    stage.resize(1)?;
     stage.write(0, block + 1, 2)?;
     stage.heal()?;
     stage.demote(0)?;
