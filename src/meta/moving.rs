@@ -16,7 +16,7 @@
 //! A power cut before the end of step 2 leaves the old place as it was, and all of it is done again. A disk whose new
 //! end holds whole metadata that was made for that place, be it of another volume, is not this node's to write to.
 
-use super::block::{BlockError, Owner};
+use super::block::{self, BlockError, Kind, Owner};
 use super::former::{self, Former};
 use super::layout::Layout;
 use super::records;
@@ -124,8 +124,10 @@ pub fn find<D: Disk>(
 fn belongs_here(layout: &Layout, error: &ChooseError, disk: &mut impl Disk) -> bool {
     let unknown = matches!(error, ChooseError::Foreign { reason: BlockError::Version { .. }, .. });
     let made_for_it = |copy| {
-        let block = disk.read(layout.superblock(copy));
-        block.is_some_and(|block| Superblock::inspect(layout, copy, &block).is_ok())
+        let at = layout.superblock(copy);
+        let block = disk.read(at);
+        let header = block.as_deref().and_then(|block| block::inspect(block).ok());
+        header.is_some_and(|(it, _)| block::expect_place(&it, Kind::Superblock, at).is_ok())
     };
     unknown || [0, 1].into_iter().any(made_for_it)
 }
