@@ -9,7 +9,7 @@ use crate::error::{Kind, Result};
 const AFTER_HELP: &str = "\
 Example, on the node that shall use the volume:
   rblk promote swarm
-  mount /dev/ublkb0 /srv       # `rblk status swarm` names the device
+  mount /dev/rblk/swarm /srv
 
 As a unit of systemd does, which waits for the daemon and the other node:
   rblk promote swarm --wait

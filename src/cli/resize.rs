@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 const AFTER_HELP: &str = "\
 Example, on both nodes:
   lvextend -L +100G vg/swarm
+then, first on the Secondary, and when that is done on the Primary:
   systemctl restart rblk@swarm
+  rblk wait swarm synced
 then on the Secondary:
   rblk resize swarm
 and where it is mounted:

@@ -151,8 +151,9 @@ def _grow(_, page, one, two):
 
 
 def _upgrade(_, page, one, two):
-    page.tell('## Upgrade it\n\nBoth nodes, one after the other, while something writes. Its requests wait, and none '
-              'fails:')
+    page.tell('## Upgrade it\n\nBoth nodes, one after the other, the Secondary first, while something writes. Its '
+              'requests wait, and none fails. After its own restart the Primary compares what was in flight, and reads '
+              'what it is not sure of from the other node, which must stay up until that ends:')
     writer = one.bg('for i in $(seq 200); do dd if=/dev/zero of=/srv/data/log bs=4k count=1 oflag=append conv=notrunc,'
                     'fsync status=none || exit 1; done; stat -c "%s bytes were written" /srv/data/log', timeout=280)
     for guest in (two, one):
@@ -172,7 +173,8 @@ def _replace(_, page, one, two):
     _until(one, 'rblk status data | grep -q Diskless')
     page.run(two, 'rblk explain data')
     page.run(one, 'rblk status data', 'peer-disk:Diskless')
-    page.tell('A new disk, of at least the size of the volume, under the old name; what it holds is overwritten:')
+    page.tell('A new disk, at least as large as the old one, under the old name (or with another `disk` for n2 in both '
+              'files); what it holds is overwritten. On n2 alone, without `--in-sync`:')
     page.quietly(two, 'dmsetup remove -f data || true', timeout=60)
     page.run(two, 'systemctl stop rblk@data')
     page.quietly(two, 'dmsetup remove data || true')
