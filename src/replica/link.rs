@@ -543,7 +543,7 @@ impl Replica {
         let me = Side { node: self.sb.node, state: &said };
         let peer = Side { node: self.peer_node, state: &peer_state };
         let found = verdict(me, peer);
-        if self.catches_up_in_size(found) {
+        if self.catches_up_in_size(found) || self.takes_step_back(found, &said, &peer_state) {
             return;
         }
         self.link.verdict = Some(found);

@@ -23,10 +23,10 @@ use super::Replica;
 use super::durable::Step;
 use super::role::Leave;
 use crate::limits::BLOCK_SECTORS;
-use crate::replica::event::{CommandError, CommandId};
+use crate::replica::event::{CommandError, CommandId, Notice};
 use crate::replica::generation::Verdict;
 use crate::wire::PROTOCOL_2;
-use crate::wire::message::{DiskState, Role};
+use crate::wire::message::{DiskState, Refusal, Role, State};
 
 impl Replica {
     pub(super) fn resize(&mut self, id: CommandId) {
@@ -81,6 +81,28 @@ impl Replica {
         self.meta.push(Step::Pages { stale: false });
         self.write_superblock();
         self.drop_link("the volume has grown");
+        true
+    }
+
+    /// Both have stepped back for the other at the same time, one to grow: neither can have gone on, or it would have a
+    /// generation of its own. So the lower node does so no more, and they meet again. True if they part for that.
+    pub(super) fn takes_step_back(&mut self, found: Verdict, said: &State, peer: &State) -> bool {
+        let stepped_back = |state: &State| {
+            state.disk == DiskState::Outdated
+                && state.role == Role::Secondary
+                && state.base.is_none()
+                && !state.peer_outdated
+        };
+        let both = stepped_back(said) && stepped_back(peer) && said.current == peer.current;
+        let mine = both && found == Verdict::Refuse(Refusal::SourceOutdated);
+        if !mine || self.peer_node < self.sb.node || !self.sb.outdated {
+            return false;
+        }
+        self.sb.outdated = false;
+        self.disk = DiskState::Consistent;
+        self.write_superblock();
+        self.notify(Notice::State);
+        self.drop_link("both nodes had stepped back");
         true
     }
 

@@ -2,6 +2,8 @@
 
 use crate::authority::WhenLost;
 use crate::dual::two_primaries;
+use crate::node::Fact;
+use crate::operator::OF_A_STORY;
 use crate::plan::Plan;
 use crate::story::Story;
 use rblk::replica::event::{Command, CommandError, FrontResult};
@@ -173,4 +175,24 @@ fn without_a_good_disk_on_both_nodes_nothing_grows() {
     story.fail_next(1, crate::fate::DiskPart::Data);
     assert_eq!(story.write(0, block, 1), FrontResult::Done, "on one disk");
     assert_eq!(story.command(1, Command::Resize), Err(CommandError::NoDisk));
+}
+
+#[test]
+fn both_leave_at_the_same_time_and_meet_again() {
+    // Each records that it stepped back, and says so, before it hears that of the other.
+    let mut story = Story::planned(|plan| {
+        roomy(plan);
+        (plan.net_typical, plan.net_worst) = (200_000, 300_000);
+    });
+    story.world.command(1, Command::Resize);
+    story.world.tell(0, Fact::Command { id: OF_A_STORY, command: DISCONNECT });
+    story.until("both have stepped back", |story| {
+        story.state(0).superblock.outdated && story.state(1).superblock.outdated
+    });
+    story.until("the one is alone", |story| story.alone(0));
+    story.until("the other has grown", |story| !story.connected_at(1) && !story.world.is_asked());
+    assert_eq!(story.command(0, CONNECT), Ok(()));
+    story.heal();
+    assert_eq!(story.agreed(), [BLOCKS + SPARE; 2]);
+    story.ends_well();
 }
