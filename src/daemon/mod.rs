@@ -20,7 +20,7 @@ mod kept;
 mod log;
 mod mailbox;
 mod open;
-pub(crate) use open::former;
+pub(crate) use open::{forget_former, former};
 mod orders;
 mod peers;
 mod process;

@@ -162,6 +162,19 @@ pub(crate) fn former(backing: &Backing, owner: Option<Owner>) -> Search {
     former::find(backing.bytes(), owner, None, read, time_to_search(FORMER_SEARCH_MS))
 }
 
+/// Wipes what `owner` wrote when the disk was smaller: once it has grown again, nobody may take that for newer.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn forget_former(backing: &Backing, owner: Owner) -> std::io::Result<()> {
+    // One for each time that it had grown and was made anew; more than a few would be an error of ours.
+    for _ in 0..8 {
+        let Some(found) = former(backing, Some(owner)).newest else { break };
+        moving::wipe(&found, &mut Blocking(backing))?;
+    }
+    Ok(())
+}
+
 /// True as long as there is time to search.
 fn time_to_search(ms: u64) -> impl FnMut() -> bool {
     let end = Instant::now() + Duration::from_millis(ms);

@@ -99,7 +99,8 @@ pub fn find<D: Disk>(
         |disk: &mut D, go_on| former::find(bytes, Some(owner), known, |at| disk.read(at), go_on);
     let error = match recovery::superblock(layout, owner, |at| disk.read(at)) {
         Ok((superblock, stale_copy)) => {
-            if !has_copy(layout, owner, 1, disk) {
+            // The copy to write first is that one, if it is not whole.
+            if stale_copy == 1 && !has_copy(layout, owner, 1, disk) {
                 let former = search(disk, go_on).newest;
                 if let Some(former) = former.filter(|former| former.became(&superblock)) {
                     wipe(&former, disk).map_err(Trouble::Disk)?;
@@ -274,7 +275,10 @@ fn mark(bits: &mut [u8; PAGE_BIT_BYTES], blocks: &Range<u64>, range: &Range<u64>
 }
 
 /// Nobody takes the former metadata for that of this disk any more.
-fn wipe<D: Disk>(former: &Former, disk: &mut D) -> Result<(), D::Error> {
+///
+/// # Errors
+/// The disk's.
+pub fn wipe<D: Disk>(former: &Former, disk: &mut D) -> Result<(), D::Error> {
     let Ok(from) = Layout::of_disk(former.bytes) else { return Ok(()) };
     // The copy at the end is the one that a search finds: as long as it is there, the other is looked for, too.
     for copy in [0, 1] {

@@ -5,7 +5,7 @@ mod write;
 use super::progress::Progress;
 use super::{Place, name_argument, order, say, units};
 use crate::config::{Config, Name};
-use crate::daemon::former;
+use crate::daemon::{forget_former, former};
 use crate::error::{Error, Kind, Result};
 use crate::io::disk::{Backing, OpenMode, signature};
 use crate::meta::block::Owner;
@@ -87,20 +87,6 @@ impl Create {
         say(&next_steps(&config, node, &layout, self.in_sync));
         Ok(())
     }
-}
-
-/// Wipes what this node wrote when the disk was smaller: once it has grown again, nobody may take that for newer.
-fn forget_former(backing: &Backing, owner: Owner) -> std::io::Result<()> {
-    // One for each time that it had grown and was made anew; more than a few would be an error of ours.
-    for _ in 0..8 {
-        let Some(found) = former(backing, Some(owner)).newest else { break };
-        let Ok(layout) = Layout::of_disk(found.bytes) else { break };
-        for copy in 0..SUPERBLOCK_COPIES {
-            backing
-                .write_at_durable(layout.superblock(copy), &[0; crate::limits::META_BLOCK_BYTES])?;
-        }
-    }
-    Ok(())
 }
 
 /// What is on the disk that must not be overwritten unasked, to follow "there is".

@@ -5,7 +5,7 @@
 //! same [`Meeting::binding`], which no other session has. Never: that the visitor is believed to be anyone because this
 //! session stands. Who he is must be proved inside, bound to the session.
 
-use super::pinned::{Anybody, Pinned, WrongKey};
+use super::pinned::{Anybody, Pinned, Verifier, WrongKey};
 use super::{Secret, client_config, provider, server_config};
 use crate::key::PublicKey;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -30,7 +30,10 @@ impl Visited {
     /// The library does not take the key or its own parts, in words.
     pub fn new(secret: &Secret) -> Result<Visited, String> {
         let provider = provider();
-        let anybody = Arc::new(Anybody(provider.signature_verification_algorithms));
+        let anybody = Arc::new(Verifier {
+            belief: Anybody,
+            algorithms: provider.signature_verification_algorithms,
+        });
         Ok(Visited(Arc::new(server_config(provider, anybody, secret, PROTOCOL)?)))
     }
 
@@ -64,7 +67,7 @@ impl Meeting {
     ) -> Result<Meeting, String> {
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
-        let pinned = Arc::new(Pinned { keys: vec![host], algorithms });
+        let pinned = Arc::new(Verifier { belief: Pinned(vec![host]), algorithms });
         let client = client_config(provider, pinned, secret, PROTOCOL)?;
         let name = ServerName::IpAddress(to.into());
         let connection = rustls::ClientConnection::new(Arc::new(client), name);

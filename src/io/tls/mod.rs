@@ -24,7 +24,7 @@ pub use secret::Secret;
 pub use session::Session;
 
 use crate::key::PublicKey;
-use pinned::Pinned;
+use pinned::{Pinned, Verifier};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -54,7 +54,7 @@ impl Setup {
     pub fn new(secret: &Secret, peer: &[PublicKey]) -> Result<Setup, String> {
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
-        let pinned = Arc::new(Pinned { keys: peer.to_vec(), algorithms });
+        let pinned = Arc::new(Verifier { belief: Pinned(peer.to_vec()), algorithms });
         let client = client_config(provider.clone(), pinned.clone(), secret, PROTOCOL)?;
         let server = server_config(provider, pinned, secret, PROTOCOL)?;
         Ok(Setup { client: Arc::new(client), server: Arc::new(server) })

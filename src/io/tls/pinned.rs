@@ -12,10 +12,37 @@ use rustls::{
 use std::fmt;
 use std::sync::Arc;
 
+/// Which keys are believed.
+pub(super) trait Belief: fmt::Debug + Send + Sync {
+    /// True if `shown`, and `more` certificates behind it, is enough.
+    fn holds(&self, shown: Option<PublicKey>, more: usize) -> bool;
+}
+
 /// The keys that the peer may show.
 #[derive(Debug)]
-pub(super) struct Pinned {
-    pub(super) keys: Vec<PublicKey>,
+pub(super) struct Pinned(pub(super) Vec<PublicKey>);
+
+impl Belief for Pinned {
+    fn holds(&self, shown: Option<PublicKey>, more: usize) -> bool {
+        more == 0 && shown.is_some_and(|key| self.0.contains(&key))
+    }
+}
+
+/// For a first meeting: any key of our kind is taken, and its owner is nobody until he has proved more than that he has
+/// it. Never for the link itself.
+#[derive(Debug)]
+pub(super) struct Anybody;
+
+impl Belief for Anybody {
+    fn holds(&self, shown: Option<PublicKey>, _more: usize) -> bool {
+        shown.is_some()
+    }
+}
+
+/// Asks the other end for a key that is believed.
+#[derive(Debug)]
+pub(super) struct Verifier<B> {
+    pub(super) belief: B,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -34,10 +61,10 @@ impl fmt::Display for WrongKey {
 
 impl std::error::Error for WrongKey {}
 
-impl Pinned {
+impl<B: Belief> Verifier<B> {
     fn check(&self, shown: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
         let key = PublicKey::from_spki(shown);
-        if more.is_empty() && key.is_some_and(|key| self.keys.contains(&key)) {
+        if self.belief.holds(key, more.len()) {
             return Ok(());
         }
         let wrong = OtherError(Arc::new(WrongKey(key)));
@@ -61,7 +88,7 @@ fn never_older() -> Error {
     PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into()
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier<Pinned> {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
@@ -100,7 +127,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-impl ClientCertVerifier for Pinned {
+impl<B: Belief> ClientCertVerifier for Verifier<B> {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -130,59 +157,6 @@ impl ClientCertVerifier for Pinned {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         self.check_signature(message, shown, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
-}
-
-/// For a first meeting: any key of our kind is taken, and its owner is nobody until he has proved more than that he has
-/// it. Never for the link itself.
-#[derive(Debug)]
-pub(super) struct Anybody(pub(super) WebPkiSupportedAlgorithms);
-
-impl ClientCertVerifier for Anybody {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        _more: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        match PublicKey::from_spki(shown) {
-            Some(_) => Ok(ClientCertVerified::assertion()),
-            None => {
-                let wrong = OtherError(Arc::new(WrongKey(None)));
-                Err(Error::InvalidCertificate(CertificateError::Other(wrong)))
-            }
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _shown: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(never_older())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let spki = SubjectPublicKeyInfoDer::from(shown.as_ref());
-        verify_tls13_signature_with_raw_key(message, &spki, signed, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
