@@ -164,7 +164,7 @@ impl Node {
 
     /// It is the target of a resync.
     pub(crate) fn is_target(&self) -> bool {
-        self.snapshot().is_some_and(|state| state.disk == DiskState::Inconsistent)
+        self.replica.as_ref().is_some_and(|replica| replica.disk() == DiskState::Inconsistent)
     }
 
     pub(crate) fn role(&self) -> Option<Role> {

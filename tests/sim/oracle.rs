@@ -27,7 +27,7 @@ use crate::policies::Ways;
 use crate::world::World;
 use rblk::limits::BLOCK_SECTORS;
 use rblk::meta::superblock::GenerationId;
-use rblk::replica::{Connection, Snapshot, VerifyStage};
+use rblk::replica::{Connection, Verified, VerifyStage};
 use rblk::span::Span;
 use rblk::wire::message::{DiskState, Message, Role};
 use std::collections::BTreeMap;
@@ -410,11 +410,12 @@ impl World {
         }
         let sender = &self.nodes[node];
         let target = self.nodes[1 - node].is_target();
-        let repairs = |state: Snapshot| {
-            let over = state.verified.repair_bytes > 0 && !target;
-            over || state.verified.stage == VerifyStage::Repairing
+        let repairs = |verified: &Verified| {
+            let over = verified.repair_bytes > 0 && !target;
+            over || verified.stage == VerifyStage::Repairing
         };
-        if matches!(message, Message::ResyncData { .. }) && sender.snapshot().is_some_and(repairs) {
+        let copies = matches!(message, Message::ResyncData { .. });
+        if copies && sender.replica.as_ref().is_some_and(|replica| repairs(replica.verified())) {
             self.oracle.rewrote_on[node] = sender.open;
         }
         let sb = &sender.disk.meta.superblock;
@@ -443,18 +444,21 @@ impl World {
         let Fact::Received { conn, message, .. } = fact else { return };
         let copies = matches!(message, Message::ResyncData { .. } | Message::ResyncZero { .. });
         let heard = copies && self.nodes[node].open == Some(*conn) && !self.oracle.stranger;
+        if !heard {
+            return;
+        }
         let sb = &self.nodes[node].disk.meta.superblock;
         // A repair writes single blocks anew; it needs no record since it changes nothing that counts. Its data may
         // arrive when it is over, or its sender dead.
-        let sender = self.nodes[1 - node].snapshot();
+        let sender = self.nodes[1 - node].replica.as_ref().map(|replica| replica.verified());
         let target = self.nodes[node].is_target();
         let repairs = match sender {
-            Some(state) if state.verified.stage == VerifyStage::Repairing => true,
+            Some(verified) if verified.stage == VerifyStage::Repairing => true,
             Some(_) if target => false,
             _ => self.oracle.rewrote_on[1 - node] == Some(*conn),
         };
         let recorded = !sb.consistent || repairs;
-        assert!(!heard || recorded, "oracle target: node {node} is overwritten unrecorded");
+        assert!(recorded, "oracle target: node {node} is overwritten unrecorded");
     }
 
     /// A node is about to die. Decides whether acknowledged, unflushed data may be lost with it.
