@@ -73,6 +73,7 @@ impl Node {
             salvage: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,
+            config: 0,
         };
         let mut replica = Replica::new(&Start {
             layout,

@@ -38,6 +38,13 @@ pub(super) fn resource(resource: &Resource) -> String {
             let _ = write!(out, "\n    peer-key:{key}");
         }
     }
+    if resource.differs_in_config() {
+        let name = &resource.name;
+        let _ = write!(
+            out,
+            "\n  configuration: the peer runs with another one; see `rblk doctor {name}`"
+        );
+    }
     if let Some(verify) = verify::line(resource) {
         let _ = write!(out, "\n  {verify}");
     }

@@ -120,6 +120,16 @@ pub struct Config {
     pub nodes: [Node; 2],
 }
 
+/// Of a whole configuration, see [`Config::digest`]. People see 12 of its 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Digest(pub u64);
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:012x}", self.0 >> 16)
+    }
+}
+
 impl Config {
     /// The configuration that a file with nothing but the name and the nodes stands for.
     pub fn default_for(name: Name, nodes: [Node; 2]) -> Config {
@@ -233,14 +243,14 @@ impl Config {
         })
     }
 
-    /// A few digits that differ if an effective value does: for people who compare the files of both nodes.
+    /// What differs if an effective value does: both nodes should have the same. Never 0.
     ///
     /// # Errors
     /// As [`Config::to_toml`].
-    pub fn digest(&self) -> Result<String> {
+    pub fn digest(&self) -> Result<Digest> {
         let space = uuid::Uuid::from_u128(self.volume_id().0);
-        let digest = uuid::Uuid::new_v5(&space, self.to_toml()?.as_bytes());
-        Ok(digest.simple().to_string()[..12].to_owned())
+        let hashed = uuid::Uuid::new_v5(&space, self.to_toml()?.as_bytes());
+        Ok(Digest(hashed.as_u64_pair().0.max(1)))
     }
 
     /// All effective values, for a serialiser.

@@ -211,6 +211,11 @@ impl Resource {
         self.devices.first().cloned().unwrap_or_default()
     }
 
+    /// The connected peer runs with another configuration than this node.
+    pub fn differs_in_config(&self) -> bool {
+        self.rblk.peer_config.as_ref().is_some_and(|theirs| *theirs != self.rblk.config)
+    }
+
     /// The one connection; a default if the daemon has not filled it in.
     pub fn connection(&self) -> Connection {
         self.connections.first().cloned().unwrap_or_default()

@@ -4,6 +4,7 @@
 //! reference of their own, so none is used again while anybody still needs its bytes.
 
 use super::run::Daemon;
+use crate::config::Digest;
 use crate::io::disk::{DiskRequest, Work};
 use crate::io::peer::Body;
 use crate::limits::{BUFFERS_MAX, FRONT_REQUESTS_MAX, META_BLOCK_BYTES, PAGE_BIT_BYTES};
@@ -278,6 +279,14 @@ impl Daemon {
                 s.replication,
                 s.disk
             );
+            if let Some(theirs) = s.peer_config
+                && theirs != s.config
+            {
+                let (mine, theirs) = (Digest(s.config), Digest(theirs));
+                tracing::warn!(
+                    "the peer runs with another configuration ({theirs}) than this node ({mine}): see `rblk doctor`"
+                );
+            }
         }
     }
 }

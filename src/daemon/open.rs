@@ -119,6 +119,7 @@ fn start_of(
             salvage: config.saves_to().is_some(),
             on_peer_lost: when_peer_is_lost(config, node),
             ride_through_ms: config.ride_through_s * 1000,
+            config: config.digest()?.0,
         },
     })
 }

@@ -1,7 +1,7 @@
 //! From a snapshot of the core to what `rblk status` shows.
 
 use super::AttachOptions;
-use crate::config::Security;
+use crate::config::{Digest, Security};
 use crate::ctl::status::{
     ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Latency, Path, Peer,
     PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Salvage, Sync, Verify, Why,
@@ -175,6 +175,8 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         .to_owned(),
         key: around.key.clone(),
         peer_key: around.peer_key.clone(),
+        config: Digest(s.config).to_string(),
+        peer_config: s.peer_config.map(|config| Digest(config).to_string()),
         generation: generation(s.superblock.current, s.superblock.base, &s.superblock.history),
         peer: s.met.map(|met| Peer {
             role: met.role.into(),

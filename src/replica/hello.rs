@@ -31,6 +31,7 @@ impl Replica {
             read_credits: PEER_READ_CREDITS as u16,
             zero_credits: PEER_ZERO_CREDITS as u16,
             discard: self.discard,
+            config: self.settings.config,
         }
     }
 

@@ -107,6 +107,8 @@ pub struct Settings {
     pub on_peer_lost: OnPeerLost,
     /// It waits this long for the peer to come back before that, in milliseconds.
     pub ride_through_ms: u64,
+    /// A digest of the whole configuration, for the peer to compare with its own; 0 if none is known.
+    pub config: u64,
 }
 
 /// What the core starts from.

@@ -143,6 +143,10 @@ pub struct Snapshot {
     pub refusal: Option<(bool, Refusal)>,
     /// What the peer said of itself when the nodes last met in this life of the daemon.
     pub met: Option<State>,
+    /// The digest of this node's configuration; 0 if none is known.
+    pub config: u64,
+    /// The digest of the peer's configuration, if connected to one that says it.
+    pub peer_config: Option<u64>,
     /// Why this node does not look for its peer; `None` if it does.
     pub stand_alone: Option<StandAlone>,
     /// Should the two have gone different ways when they meet next, this node's way is void.
@@ -190,6 +194,8 @@ impl Replica {
             alone: self.is_alone(),
             refusal: self.link.last_refusal(),
             met: self.link.met().copied(),
+            config: self.settings.config,
+            peer_config: hello.filter(|hello| up && hello.config != 0).map(|hello| hello.config),
             stand_alone: self.orders.stand_alone(),
             discard_my_data: self.orders.discard_my_data(),
             asks_consent: self.consent.is_asked(),

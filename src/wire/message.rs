@@ -72,6 +72,9 @@ pub struct Hello {
     pub zero_credits: u16,
     /// True if the sender's disk discards: both must, for the device to offer it.
     pub discard: bool,
+    /// A digest of the sender's configuration, which should be the receiver's; 0 if its version of the protocol, before
+    /// [`crate::wire::PROTOCOL_3`], does not say.
+    pub config: u64,
 }
 
 /// Second message either way: what the verdict is computed from.

@@ -10,6 +10,7 @@
 //!
 //! | version | what changed |
 //! |---|---|
+//! | 3 | Hello has `config` |
 //! | 2 | sent only to a peer that speaks it: verify's DigestAsk and DigestReply, and `kept` in State |
 //! | 1 | the first |
 //!
@@ -21,8 +22,10 @@ pub mod message;
 pub mod policy;
 
 /// The newest version this build speaks.
-pub const PROTOCOL_MAX: u16 = 2;
+pub const PROTOCOL_MAX: u16 = 3;
 /// The oldest version this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// The version from which on a node can be asked for digests, and knows what `kept` means.
 pub const PROTOCOL_2: u16 = 2;
+/// The version from which on a node says which configuration it has.
+pub const PROTOCOL_3: u16 = 3;

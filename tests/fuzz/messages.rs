@@ -39,6 +39,7 @@ pub(crate) fn hello(node: &Node) -> Hello {
         read_credits: PEER_READ_CREDITS as u16,
         zero_credits: PEER_ZERO_CREDITS as u16,
         discard: true,
+        config: 0,
     }
 }
 
@@ -287,7 +288,7 @@ fn odd_hello(input: &mut Input<'_>, node: &Node) -> Hello {
             hello.usable_sectors = 8 * (1 + u64::from(input.short()));
             hello.agreed_sectors = 0;
         }
-        _ => {}
+        _ => hello.config = u64::from(input.word()),
     }
     // The codec lets no empty range of versions pass.
     hello.protocol_max = hello.protocol_max.max(hello.protocol_min);

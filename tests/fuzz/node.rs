@@ -674,6 +674,7 @@ fn replica_of(
             salvage: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,
+            config: 0,
         },
     })
 }

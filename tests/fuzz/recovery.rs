@@ -184,6 +184,7 @@ fn start(disk: &Disk) {
             salvage: false,
             on_peer_lost: OnPeerLost::Continue,
             ride_through_ms: 0,
+            config: 0,
         },
     });
     let mut lost = 0;

@@ -15,7 +15,7 @@ def test_a_healthy_mirror_has_no_errors():
             errors = [check for check in checks if check['level'] == 'error']
             assert not errors and code in (OK, WARNINGS), errors
             for subject in ('kernel', 'io_uring', 'configuration', 'disk', 'metadata', 'own address', 'packet size',
-                            'daemon', 'connection', 'own data'):
+                            'daemon', 'connection', 'own data', 'same configuration'):
                 found = _of(checks, subject)
                 assert found['level'] == 'ok', found
             assert 'UpToDate' in _of(checks, "peer's data")['finding']
@@ -28,6 +28,32 @@ def test_a_healthy_mirror_has_no_errors():
         assert 'rblk promote t --force' in _of(checks, 'primary dies')['remedy']
         # A look changes nothing.
         assert lab.a.status()['role'] == 'Primary' and lab.a.connection() == 'Connected'
+        client.close()
+        lab.finish()
+
+
+def test_two_configurations_are_found():
+    with Lab() as lab:
+        client = lab.start()
+        for node in lab.nodes:
+            assert node.status()['rblk']['config'] == node.status()['rblk']['peer-config']
+        with open(lab.config) as file:
+            text = file.read()
+        with open(lab.config, 'w') as file:
+            file.write(text.replace('[resource]', '[resource]\npeer-timeout-ms = 3500', 1))
+        # The file has changed, and no daemon has read it.
+        found = _of(_doctor(lab.a)[1], 'configuration in use')
+        assert found['level'] == 'warning' and 'than the file has now' in found['finding'], found
+        # One daemon has read it.
+        lab.b.kill()
+        lab.b.attach()
+        lab.synced()
+        rblk = lab.a.status()['rblk']
+        assert rblk['config'] != rblk['peer-config'] and rblk['peer-config'] == lab.b.status()['rblk']['config']
+        for node in lab.nodes:
+            assert 'the peer runs with another one' in node.rblk('status', 't').stdout
+            found = _of(_doctor(node)[1], 'same configuration')
+            assert found['level'] == 'warning' and 'rblk config t' in found['remedy'], found
         client.close()
         lab.finish()
 

@@ -290,6 +290,7 @@ fn settings_of(id: usize, plan: &Plan) -> Settings {
         salvage: plan.salvage,
         on_peer_lost: plan.on_peer_lost.of(id),
         ride_through_ms: plan.ride_through_ms,
+        config: 1 + id as u64,
     }
 }
 

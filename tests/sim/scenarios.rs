@@ -44,6 +44,23 @@ fn an_idle_flap_changes_no_generation_and_copies_nothing() {
 }
 
 #[test]
+fn each_node_knows_the_configuration_of_the_other_while_they_are_connected() {
+    let mut story = Story::with_primary();
+    let known = |story: &Story| {
+        [0, 1].map(|node| (story.state(node).config, story.state(node).peer_config))
+    };
+    assert_eq!(known(&story), [(1, Some(2)), (2, Some(1))]);
+    story.cut(700);
+    story.until("both know that the link is down", |story| {
+        !story.connected_at(0) && !story.connected_at(1)
+    });
+    assert_eq!(known(&story), [(1, None), (2, None)]);
+    story.heal();
+    assert_eq!(known(&story), [(1, Some(2)), (2, Some(1))]);
+    story.ends_well();
+}
+
+#[test]
 fn a_flush_without_the_peer_waits_for_the_record() {
     let mut story = Story::with_primary();
     let block = story.block_in(3);

@@ -59,6 +59,7 @@ impl Stranger {
             read_credits: PEER_READ_CREDITS as u16,
             zero_credits: PEER_ZERO_CREDITS as u16,
             discard: true,
+            config: 0,
         }
     }
 

@@ -96,15 +96,21 @@ VOLUME = 0x00112233445566778899AABBCCDDEEFF
 A, B, C = (digit * 0x11111111111111111111111111111111 for digit in (0xA, 0xB, 0xC))
 
 
-def hello(node=1, discard=1, payload_max=131072, usable=130536):
-    return u128(VOLUME) + struct.pack("<QQIIHHHBB", usable, 0, 512, payload_max, 128, 16, 128, node, discard)
+CONFIG = 0x0123456789ABCDEF
+
+
+def hello(node=1, discard=1, payload_max=131072, usable=130536, config=None):
+    """Versions 1 and 2 say no `config`."""
+    common = struct.pack("<QQIIHHHBB", usable, 0, 512, payload_max, 128, 16, 128, node, discard)
+    return u128(VOLUME) + common + (b"" if config is None else struct.pack("<Q", config))
 
 
 def hello_text(protocol, usable=130536):
     return (
         f"Hello(Hello {{ protocol_min: {protocol[0]}, protocol_max: {protocol[1]}, volume: {VOLUME:032X}, "
         f"node: NodeId(1), usable_sectors: {usable}, agreed_sectors: 0, block_bytes: 512, "
-        "payload_bytes_max: 131072, data_credits: 128, read_credits: 16, zero_credits: 128, discard: true })"
+        "payload_bytes_max: 131072, data_credits: 128, read_credits: 16, zero_credits: 128, discard: true, "
+        f"config: {CONFIG if protocol[1] >= 3 else 0} }})"
     )
 
 
@@ -183,18 +189,25 @@ def good_frames(out):
 
 def version_frames(out):
     out.section("Versions")
-    out.add("hello of a later version without common one", frame("Hello", protocol=(3, 9), extension=hello()),
-            hello_text((3, 9)))
+    ours = hello(config=CONFIG)
+    unfit = "does not fit the type of the message"
+    out.add("hello of version 2", frame("Hello", protocol=(1, 2), extension=hello()), hello_text((1, 2)))
+    out.add("hello of version 3", frame("Hello", protocol=(1, 3), extension=ours), hello_text((1, 3)))
+    out.add("hello of a later version without common one", frame("Hello", protocol=(4, 9), extension=ours),
+            hello_text((4, 9)))
     out.add("hello of a later version that appended something",
-            frame("Hello", protocol=(1, 3), extension=hello() + b"\x5a" * 100), hello_text((1, 3)))
+            frame("Hello", protocol=(1, 4), extension=ours + b"\x5a" * 100), hello_text((1, 4)))
     out.add("hello of a later version that appended too much",
-            frame("Hello", protocol=(1, 3), extension=hello() + b"\x5a" * 465),
-            "! An extension of 513 bytes does not fit the type of the message")
-    out.add("hello of our version that appended something",
-            frame("Hello", protocol=(1, 2), extension=hello() + b"\0"),
-            "! An extension of 49 bytes does not fit the type of the message")
-    out.add("hello that lacks something", frame("Hello", protocol=(1, 3), extension=hello()[:-1]),
-            "! An extension of 47 bytes does not fit the type of the message")
+            frame("Hello", protocol=(1, 4), extension=ours + b"\x5a" * 457),
+            f"! An extension of 513 bytes {unfit}")
+    out.add("hello of our version that appended something", frame("Hello", protocol=(1, 3), extension=ours + b"\0"),
+            f"! An extension of 57 bytes {unfit}")
+    out.add("hello of version 2 that appended something", frame("Hello", protocol=(1, 2), extension=ours),
+            f"! An extension of 56 bytes {unfit}")
+    out.add("hello of version 3 that lacks something", frame("Hello", protocol=(1, 3), extension=hello()),
+            f"! An extension of 48 bytes {unfit}")
+    out.add("hello of a later version that lacks something", frame("Hello", protocol=(1, 4), extension=ours[:-1]),
+            f"! An extension of 55 bytes {unfit}")
     out.add("hello without versions", frame("Hello", protocol=(2, 1), extension=hello()),
             "! The message is invalid: its range of protocol versions is empty")
 

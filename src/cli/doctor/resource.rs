@@ -25,7 +25,10 @@ pub(super) fn check(findings: &mut Findings, place: &Place, name: &Name) {
         network::peer(findings, &config, node);
     }
     match running {
-        Ok(status) => daemon(findings, &status),
+        Ok(status) => {
+            daemon(findings, &status);
+            same_configuration(findings, &config, &status);
+        }
         Err(error) if error.kind() == Kind::NotRunning => findings.error(
             "daemon",
             "does not run",
@@ -52,7 +55,13 @@ fn configuration(findings: &mut Findings, place: &Place, name: &Name) -> Option<
         }
     };
     let peer = config.peer_of(node);
-    let digest = config.digest().unwrap_or_default();
+    let digest = match config.digest() {
+        Ok(digest) => digest,
+        Err(error) => {
+            findings.failed(SUBJECT, &error);
+            return None;
+        }
+    };
     let me = &config.node(node).name;
     findings.ok(
         SUBJECT,
@@ -153,6 +162,37 @@ fn metadata(findings: &mut Findings, config: &Config, node: NodeId, backing: &Ba
             format!("none of this volume: {error}"),
             format!("`rblk create {name}` makes a new disk part of it; `rblk dump-meta {name}` shows what is there"),
         ),
+    }
+}
+
+/// The file, the daemon and the peer's daemon may have three different configurations.
+fn same_configuration(findings: &mut Findings, config: &Config, status: &Resource) {
+    const SUBJECT: &str = "same configuration";
+    let name = &status.name;
+    let (mine, peer) = (&status.rblk.config, status.connection().name);
+    let file = config.digest().map(|digest| digest.to_string()).unwrap_or_default();
+    if !mine.is_empty() && *mine != file {
+        findings.warning(
+            "configuration in use",
+            format!("the daemon runs with another ({mine}) than the file has now ({file})"),
+            format!("run `systemctl restart rblk@{name}`: clients wait a moment"),
+        );
+    }
+    match &status.rblk.peer_config {
+        Some(theirs) if theirs == mine => findings.ok(SUBJECT, format!("{mine}, on both nodes")),
+        Some(theirs) => findings.warning(
+            SUBJECT,
+            format!("this daemon runs with {mine}, and {peer}'s with {theirs}"),
+            format!(
+                "compare what `rblk config {name}` prints on both nodes, make the files the same, and restart the \
+                 daemon that has the wrong one; two versions of rblk may also differ in their defaults"
+            ),
+        ),
+        None if status.connected() => findings.ok(
+            SUBJECT,
+            format!("{mine} here; {peer}'s version of rblk does not say: compare it there"),
+        ),
+        None => {}
     }
 }
 

@@ -24,6 +24,12 @@ pub struct Rblk {
     /// The key that the peer has shown; absent without TLS, and while there is no connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_key: Option<String>,
+    /// A digest of the configuration that the daemon runs with.
+    pub config: String,
+    /// The same of the connected peer, which should be equal; absent while there is no connection, and if the peer's
+    /// version of rblk does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_config: Option<String>,
     /// The identity of the data.
     pub generation: Generation,
     /// What the peer said of itself when the nodes last met; absent if they have not since the daemon's start.

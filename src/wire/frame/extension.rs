@@ -1,8 +1,9 @@
 //! Extensions: what does not fit a header. Little-endian; what is not used is zero.
 //!
 //! ```text
-//! Hello            48   volume 16, usable_sectors 8, agreed_sectors 8, block_bytes 4, payload_bytes_max 4,
-//!                       data_credits 2, read_credits 2, zero_credits 2, node 1, discard 1 (0 or 1)
+//! Hello            56   volume 16, usable_sectors 8, agreed_sectors 8, block_bytes 4, payload_bytes_max 4,
+//!                       data_credits 2, read_credits 2, zero_credits 2, node 1, discard 1 (0 or 1), config 8
+//!                       (of a sender that speaks no version after 2: 48, without config)
 //! State           328   flags 1 (see `flag`), disk 1, role 1, policies 4 (after 0, 1, 2 Primaries, conflict),
 //!                       more flags 1, dirty_blocks 8, mark 8, peer_mark 8, current 16, base 16, history 264
 //! ResyncEnd       280   current 16, history 264
@@ -14,11 +15,10 @@ use super::fields::Fields;
 use super::{EXTENSION_BYTES_MAX, FrameError};
 use crate::bytes::{get, put};
 use crate::meta::superblock::{GenerationId, History, NodeId, VolumeId};
-use crate::wire::PROTOCOL_MAX;
 use crate::wire::message::{Hello, Message, State};
 use crate::wire::policy::Policies;
+use crate::wire::{PROTOCOL_3, PROTOCOL_MAX};
 
-const HELLO_BYTES: usize = 48;
 const GENERATION_BYTES: usize = 16;
 const RESYNC_END_BYTES: usize = GENERATION_BYTES + History::BYTES;
 
@@ -33,6 +33,8 @@ mod hello_at {
     pub(super) const ZERO_CREDITS: usize = 44;
     pub(super) const NODE: usize = 46;
     pub(super) const DISCARD: usize = 47;
+    pub(super) const CONFIG: usize = 48;
+    pub(super) const END: usize = 56;
 }
 
 mod state_at {
@@ -68,19 +70,24 @@ mod more_flag {
 }
 
 const _: () = {
-    assert!(hello_at::DISCARD + 1 == HELLO_BYTES);
+    assert!(hello_at::DISCARD + 1 == hello_at::CONFIG && hello_at::CONFIG + 8 == hello_at::END);
     assert!(state_at::END == 328 && state_at::END <= EXTENSION_BYTES_MAX);
     assert!(RESYNC_END_BYTES == 280);
 };
+
+/// Bytes that a sender with this newest version of the protocol has for Hello, as far as this version knows.
+fn hello_bytes(protocol_max: u16) -> usize {
+    if protocol_max >= PROTOCOL_3 { hello_at::END } else { hello_at::CONFIG }
+}
 
 /// True if a message with these fields may have an extension of `bytes` bytes.
 pub(super) fn length_fits(fields: &Fields, bytes: usize) -> bool {
     match fields.kind {
         // A later version may have appended to it.
         Kind::Hello if fields.protocol_max > PROTOCOL_MAX => {
-            (HELLO_BYTES..=EXTENSION_BYTES_MAX).contains(&bytes)
+            (hello_at::END..=EXTENSION_BYTES_MAX).contains(&bytes)
         }
-        Kind::Hello => bytes == HELLO_BYTES,
+        Kind::Hello => bytes == hello_bytes(fields.protocol_max),
         Kind::State => bytes == state_at::END,
         Kind::ResyncEnd => bytes == RESYNC_END_BYTES,
         Kind::DiskFailedAck => bytes == GENERATION_BYTES,
@@ -91,7 +98,7 @@ pub(super) fn length_fits(fields: &Fields, bytes: usize) -> bool {
 /// Puts the extension of `message` into `out` and returns its length, 0 if it has none.
 pub(super) fn encode(message: &Message, out: &mut [u8]) -> usize {
     match message {
-        Message::Hello(hello) => encode_hello(hello, &mut out[..HELLO_BYTES]),
+        Message::Hello(hello) => encode_hello(hello, &mut out[..hello_bytes(hello.protocol_max)]),
         Message::State(state) => encode_state(state, &mut out[..state_at::END]),
         Message::ResyncEnd { current, history } => {
             put(out, 0, &current.0.to_le_bytes());
@@ -111,7 +118,10 @@ pub(super) fn decode(fields: &Fields, extension: &[u8]) -> Result<Message, Frame
     assert!(length_fits(fields, extension.len()));
     let current = || GenerationId(u128::from_le_bytes(get(extension, 0)));
     let (message, known_bytes) = match fields.kind {
-        Kind::Hello => (Message::Hello(decode_hello(fields, extension)), HELLO_BYTES),
+        Kind::Hello => {
+            let known_bytes = hello_bytes(fields.protocol_max);
+            (Message::Hello(decode_hello(fields, &extension[..known_bytes])), known_bytes)
+        }
         Kind::State => (Message::State(decode_state(extension)?), state_at::END),
         Kind::ResyncEnd => {
             let history = &extension[GENERATION_BYTES..];
@@ -142,6 +152,9 @@ fn encode_hello(hello: &Hello, out: &mut [u8]) -> usize {
     put(out, at::ZERO_CREDITS, &hello.zero_credits.to_le_bytes());
     out[at::NODE] = hello.node.0;
     out[at::DISCARD] = hello.discard.into();
+    if out.len() > at::CONFIG {
+        put(out, at::CONFIG, &hello.config.to_le_bytes());
+    }
     out.len()
 }
 
@@ -160,6 +173,10 @@ fn decode_hello(fields: &Fields, extension: &[u8]) -> Hello {
         read_credits: u16::from_le_bytes(get(extension, at::READ_CREDITS)),
         zero_credits: u16::from_le_bytes(get(extension, at::ZERO_CREDITS)),
         discard: extension[at::DISCARD] != 0,
+        config: match extension.len() {
+            at::CONFIG => 0,
+            _ => u64::from_le_bytes(get(extension, at::CONFIG)),
+        },
     }
 }
 

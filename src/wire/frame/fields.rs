@@ -8,6 +8,7 @@ use super::codes::{Code, Kind};
 use crate::limits::{IO_BYTES_MAX, ZERO_BYTES_MAX};
 use crate::meta::superblock::MARK_MAX;
 use crate::span::Span;
+use crate::wire::PROTOCOL_3;
 use crate::wire::message::{Message, Outcome};
 
 /// What a header says besides lengths and checksums. What a message does not use is zero.
@@ -35,6 +36,9 @@ pub(super) fn check(message: &Message) -> Result<(), &'static str> {
     match message {
         Message::Hello(hello) if hello.protocol_min > hello.protocol_max => {
             Err("its range of protocol versions is empty")
+        }
+        Message::Hello(hello) if hello.protocol_max < PROTOCOL_3 && hello.config != 0 => {
+            Err("its version of the protocol cannot say which configuration it has")
         }
         Message::State(state) if state.mark.max(state.peer_mark) > MARK_MAX => Err(NO_MARK),
         Message::Mark { mark, .. } if *mark > MARK_MAX => Err(NO_MARK),

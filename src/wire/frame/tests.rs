@@ -4,9 +4,9 @@ use super::*;
 use crate::limits::{BLOCK_BYTES, PAGE_BIT_BYTES, SECTOR_BYTES, ZERO_BYTES_MAX};
 use crate::meta::superblock::{GenerationId, History, MARK_MAX, NodeId, VolumeId};
 use crate::span::Span;
-use crate::wire::PROTOCOL_MAX;
 use crate::wire::message::{DiskState, Hello, Outcome, Refusal, Role, State, ZeroKind};
 use crate::wire::policy::{After0pri, After1pri, After2pri, Policies, RrConflict};
+use crate::wire::{PROTOCOL_3, PROTOCOL_MAX};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -40,7 +40,7 @@ fn roles() -> impl Strategy<Value = Role> {
 prop_compose! {
     fn hellos()(
         versions: (u16, u16), volume: u128, node: u8, sectors: (u64, u64), bytes: (u32, u32),
-        credits: [u16; 3], discard: bool,
+        credits: [u16; 3], discard: bool, config: u64,
     ) -> Hello {
         Hello {
             protocol_min: versions.0.min(versions.1),
@@ -55,6 +55,7 @@ prop_compose! {
             read_credits: credits[1],
             zero_credits: credits[2],
             discard,
+            config: if versions.0.max(versions.1) >= PROTOCOL_3 { config } else { 0 },
         }
     }
 }
@@ -272,6 +273,7 @@ fn hello(protocol_min: u16, protocol_max: u16) -> Message {
         read_credits: 1,
         zero_credits: 1,
         discard: true,
+        config: 0,
     })
 }
 
