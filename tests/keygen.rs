@@ -113,6 +113,10 @@ fn a_daemon_refuses_a_key_that_is_not_its_own_or_not_its_own_alone() {
     let [one, two, three] = ["1", "2", "3"].map(|name| made(&keys.path().join(name)));
     let place = Place::new([&format!("key = \"{one}\""), &format!("key = \"{two}\"")]);
     assert!(place.run(&["create", "swarm"]).status.success());
+    let unpaired = Place::new([&format!("key = \"{one}\""), ""]);
+    assert!(unpaired.run(&["create", "swarm"]).status.success());
+    let lacks = unpaired.refusal();
+    assert!(lacks.contains("rblk pair swarm") && lacks.contains("no key of docker2"), "{lacks}");
     let absent = place.refusal();
     assert!(absent.contains("rblk keygen"), "{absent}");
     let file = place.path("swarm.key");
@@ -133,9 +137,10 @@ fn a_configuration_with_tls_names_two_different_keys() {
     let config = |first: &str, second: &str| Place::new([first, second]).run(&["config", "swarm"]);
     let printed = config(&first, &second);
     assert!(printed.status.success(), "{}", text(&printed.stderr));
-    assert!(text(&printed.stdout).contains("security = \"tls\""));
+    assert!(text(&printed.stdout).contains("security = \"tls\"") && printed.stderr.is_empty());
+    let unpaired = config(&first, "");
+    assert!(unpaired.status.success() && text(&unpaired.stderr).contains("docker2 has no key yet"));
     for (wrong, words) in [
-        (String::new(), "docker2 has none"),
         (first.clone(), "both nodes have this key"),
         (format!("{second}\nold-{first}"), "both nodes have this key"),
         (format!("old-{second}"), "`old-key` without `key`"),

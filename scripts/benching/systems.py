@@ -179,7 +179,7 @@ class Rblk(System):
         """A file for each node: the same."""
         for node in 'ab':
             with open(self.path(f'{node}.toml'), 'w') as out:
-                out.write(resource + nodes)
+                out.write(f'{resource}[net]\nsecurity = "none"\n{nodes}')
 
     def command(self, node, verb, *arguments):
         """The command line of a verb."""
@@ -230,14 +230,14 @@ class RblkTls(Rblk):
     """The same, within TLS."""
 
     name, label = 'rblk-tls', 'rblk, TLS'
-    note = 'as rblk, with security = "tls" in [net]'
+    note = 'as rblk, without security = "none" in [net]: TLS'
 
     def configure(self, resource, nodes):
         for node in 'ab':
             line = self.rblk(node, 'keygen', '--file', self.path(f'{node}.key'))
             nodes = nodes.replace(f'{node}.disk"\n', f'{node}.disk"\n{line}')
         for node in 'ab':
-            lock = f'[net]\nsecurity = "tls"\nkey-file = "{self.path(node)}.key"\n'
+            lock = f'[net]\nkey-file = "{self.path(node)}.key"\n'
             with open(self.path(f'{node}.toml'), 'w') as out:
                 out.write(resource + lock + nodes)
 

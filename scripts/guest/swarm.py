@@ -27,7 +27,7 @@ def configure(guest, change='', more=''):
     stands at its end."""
     guest.sh(f"mkdir -p /srv/swarm; cat > /tmp/swarm.res << 'END'\n{RESOURCE}END\n"
              f'rblk import /tmp/swarm.res 2> /dev/null | sed -e "{change}" > /etc/rblk/swarm.toml\n'
-             f"cat >> /etc/rblk/swarm.toml << 'END'\n{more}END\n"
+             f"cat >> /etc/rblk/swarm.toml << 'END'\n\n[net]\nsecurity = \"none\"\n\n{more}END\n"
              'rblk config swarm > /dev/null && rblk create swarm --in-sync --force && '
              'systemctl enable rblk.target rblk@swarm')
     keep(guest)

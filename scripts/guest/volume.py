@@ -5,6 +5,8 @@ import time
 CONFIG = '''
 [resource]
 name = "vol"
+[net]
+security = "none"
 [[node]]
 name = "n1"
 address = "10.77.0.1:7790"

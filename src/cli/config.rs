@@ -22,7 +22,7 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   rr-conflict = \"retry-connect\"         # a Primary is behind: wait until it has stepped down
 
   [net]                      # the link between the nodes: docs/security.md
-  security = \"none\"          # or \"tls\", with a key of each node
+  security = \"tls\"           # needs a key of each node: rblk pair; or \"none\"
   key-file = \"/etc/rblk/swarm.key\"
 
   [handlers]                 # commands at an event: docs/handlers.md
@@ -68,6 +68,12 @@ impl ShowConfig {
         if let Err(error) = config.local(place.node.as_deref()) {
             // The file is right all the same: it may be looked at on a third host.
             say(&format!("Note: {error}"));
+        }
+        if let Some(node) = config.lacks_key() {
+            say(&format!(
+                "Note: {} has no key yet, which TLS needs: `rblk pair {}` and `rblk join` see to it.",
+                node.name, self.name
+            ));
         }
         if let Some(metrics) = config.metrics.filter(|metrics| metrics.public()) {
             let listen = metrics.listen;

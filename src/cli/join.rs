@@ -6,9 +6,7 @@ use crate::config::{self, Config, Name, key_file_of};
 use crate::error::{Error, Kind, Result};
 use crate::io::tls::Secret;
 use crate::limits::PAIR_TOKEN_BYTES_MAX;
-use crate::pair::{
-    Offered, Token, Trouble, Written, ensure_folder, join, keep_key_in, read_config,
-};
+use crate::pair::{Offered, Token, Trouble, Written, ensure_folder, join, keep_key_in};
 use serde::Serialize;
 use std::io::{ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -169,7 +167,7 @@ impl Mine {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             _ => Some(config::read(&file)?),
         };
-        let config = text.as_ref().and_then(|text| read_config(text, &file, name).ok());
+        let config = text.as_ref().and_then(|text| Config::parse(text, &file, Some(name)).ok());
         Ok(Mine { file, text, config })
     }
 

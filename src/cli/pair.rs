@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io::tls;
 use crate::limits::{PAIR_MINUTES_DEFAULT, PAIR_MINUTES_MAX};
 use crate::meta::superblock::NodeId;
-use crate::pair::{Door, Home, Joined, Secret, Token, read_config};
+use crate::pair::{Door, Home, Joined, Secret, Token};
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -80,7 +80,7 @@ fn minutes(text: &str) -> std::result::Result<f64, String> {
 impl Pair {
     pub(super) fn run(self, place: &Place) -> Result<()> {
         let file = place.config.clone().unwrap_or_else(|| config::file_of(&self.name));
-        let config = read_config(&config::read(&file)?, &file, &self.name)?;
+        let config = Config::parse(&config::read(&file)?, &file, Some(&self.name))?;
         let node = config.local(place.node.as_deref())?;
         // Before anything is made: most often it is this that fails.
         let listener = self.listen(&config, node)?;

@@ -32,6 +32,9 @@ pub(super) fn resource(resource: &Resource) -> String {
     for peer in &resource.connections {
         connection(&mut out, peer);
     }
+    if resource.rblk.security == "none" {
+        let _ = write!(out, "\n    security:none");
+    }
     if let Some(key) = &resource.rblk.key {
         let _ = write!(out, "\n    security:{} key:{key}", resource.rblk.security);
         if let Some(key) = &resource.rblk.peer_key {

@@ -2,7 +2,7 @@
 
 use super::section::{Found, Section, Source, shorten};
 use super::{CONFIG_DIR, Config, Name, Node};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::PublicKey;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -28,9 +28,17 @@ pub struct Net {
 }
 
 impl Net {
-    /// What holds without `[net]`.
+    /// What holds without `[net]`: whoever wants no protection must say so.
     pub(super) fn default_for(name: &Name) -> Net {
-        Net { security: Security::None, key_file: key_file_of(name) }
+        Net { security: Security::Tls, key_file: key_file_of(name) }
+    }
+}
+
+impl Config {
+    /// The node without a key that the link needs: until it has one, no daemon starts.
+    pub fn lacks_key(&self) -> Option<&Node> {
+        let lacks = |node: &&Node| node.key.is_none();
+        self.nodes.iter().find(lacks).filter(|_| self.net.security == Security::Tls)
     }
 }
 
@@ -39,11 +47,11 @@ pub fn key_file_of(name: &Name) -> PathBuf {
     Path::new(CONFIG_DIR).join(format!("{name}.key"))
 }
 
-/// Reads `[net]`, if there is one, into `config`, whose nodes are known.
+/// Reads `[net]`, if there is one, into `config`. The nodes may have no keys yet: see [`Config::lacks_key`].
 pub(super) fn read(source: Source<'_>, root: &Section<'_>, config: &mut Config) -> Result<()> {
     let Some(section) = root.table("net", "[net]")? else { return Ok(()) };
     config.net = parse(source, &section, &config.name)?;
-    check(source, &section, &config.net, &config.nodes)
+    Ok(())
 }
 
 fn parse(source: Source<'_>, section: &Section<'_>, name: &Name) -> Result<Net> {
@@ -116,23 +124,4 @@ fn key(source: Source<'_>, section: &Section<'_>, name: &str) -> Result<Option<F
             Err(source.error(&found.span, wrong))
         }
     }
-}
-
-/// TLS needs a key of each node.
-fn check(source: Source<'_>, section: &Section<'_>, net: &Net, nodes: &[Node; 2]) -> Result<()> {
-    let lacks = nodes.iter().find(|node| node.key.is_none());
-    match (net.security, lacks) {
-        (Security::Tls, Some(node)) => Err(no_key(source, section, node)),
-        _ => Ok(()),
-    }
-}
-
-fn no_key(source: Source<'_>, section: &Section<'_>, node: &Node) -> Error {
-    let span = section.get("security").map_or(0..0, |(_, span)| span);
-    let wrong = format!(
-        "security = \"tls\" needs the key of each node, and {} has none: expected the line `key = ...` that \
-         `rblk keygen` prints on that node; `rblk pair` and `rblk join` see to it",
-        node.name
-    );
-    source.error(&span, wrong)
 }

@@ -171,18 +171,21 @@ fn policies_after_a_split_brain_are_read_and_printed() {
 }
 
 #[test]
-fn the_link_is_locked_only_if_both_nodes_have_a_key() {
+fn the_link_is_locked_unless_the_file_says_otherwise() {
+    let open = parse(&format!("{GOOD}\n[net]\nsecurity = \"none\"\n")).expect("valid");
+    assert_eq!((open.net.security, open.lacks_key()), (Security::None, None));
     let config = parse(GOOD).expect("valid");
-    assert_eq!(config.net.security, Security::None);
+    assert_eq!(config.net.security, Security::Tls);
     assert_eq!(config.net.key_file, Path::new("/etc/rblk/swarm.key"));
     let key = |letter: &str| format!("key = \"ed25519:{}=\"\n", letter.repeat(42) + "A");
     let mut nodes = GOOD.replacen("\n\n[[node]]", &format!("\n\n[[node]]\n{}", key("A")), 1);
     let locked = |nodes: &str| parse(&format!("{nodes}\n[net]\nsecurity = \"tls\"\n"));
-    let error = locked(&nodes).expect_err("one has none").to_string();
-    assert!(error.contains("docker2 has none"), "{error}");
+    let lacks = |config: &Config| config.lacks_key().map(|node| node.name.to_string());
+    assert_eq!(lacks(&config).as_deref(), Some("docker1"));
+    assert_eq!(lacks(&locked(&nodes).expect("valid")).as_deref(), Some("docker2"));
     nodes.push_str(&format!("{}old-{}", key("B"), key("C")));
     let config = locked(&nodes).expect("valid");
-    assert_eq!(config.net.security, Security::Tls);
+    assert_eq!((config.net.security, config.lacks_key()), (Security::Tls, None));
     assert_eq!(config.nodes[1].keys().count(), 2);
     let printed = config.to_toml().expect("printable");
     assert_eq!(parse(&printed).expect("valid"), config, "{printed}");

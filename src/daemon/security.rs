@@ -1,4 +1,5 @@
-//! What locks the link, if the configuration says so: this node's private key, and the keys that its peer may show.
+//! What locks the link, unless the configuration says "none": this node's private key, and the keys that its peer may
+//! show.
 
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
@@ -20,6 +21,9 @@ impl Security {
     pub(super) fn load(config: &Config, node: NodeId) -> Result<Security> {
         if config.net.security == config::Security::None {
             return Ok(Security { tls: None });
+        }
+        if let Some(node) = config.lacks_key() {
+            return Err(no_key(config, node));
         }
         let file = &config.net.key_file;
         let secret = Secret::load(file)?;
@@ -70,4 +74,18 @@ impl Security {
         let session = if dialled { setup.dial(to) } else { setup.accept() };
         session.map(Some).map_err(|why| format!("Cannot begin a TLS session: {why}"))
     }
+}
+
+fn no_key(config: &Config, node: &config::Node) -> Error {
+    let name = &config.name;
+    Error::new(Kind::Config, format!("Cannot attach {name}"))
+        .why(format!(
+            "the link between the nodes is protected by TLS (`security` is \"tls\" unless [net] says otherwise), and \
+             the configuration has no key of {}",
+            node.name
+        ))
+        .remedy(format!(
+            "run `rblk pair {name}` on one node and `rblk join` on the other: both get keys. On a network that nobody \
+             else can reach, `security = \"none\"` in [net] on both nodes does without"
+        ))
 }

@@ -57,8 +57,8 @@ const SPLIT_BRAIN: &str = "the same key and word in `[resource.split-brain]`";
 const TIMEOUT: &str = "`peer-timeout-ms`";
 const BUFFERS: &str = "requests in flight and buffers have fixed limits of their own";
 const PACE: &str = "a resync yields to the clients by their measured latency and has no fixed rate";
-const UNSEEN: &str = "the link is plain unless `security = \"tls\"` and a key of each node lock it: security.md in the \
-                      documentation";
+const UNSEEN: &str =
+    "the link is TLS, with a key of each node: run `rblk pair`; security.md in the documentation";
 const STABLE: &str =
     "rblk always flushes its data and its metadata; a disk with a protected cache answers at once";
 const AT_BOOT: &str = "a daemon never waits for its peer at boot; a script can: `rblk wait NAME connected --timeout S`";

@@ -25,13 +25,6 @@ pub(super) fn paired(text: &str, keys: [(&Name, &PublicKey); 2]) -> Result<Strin
     }
 }
 
-/// `text` without TLS: what it says besides.
-pub(super) fn unlocked(text: &str) -> Result<String> {
-    let mut document = parse(text)?;
-    set(net(&mut document)?, "security", "none");
-    Ok(document.to_string())
-}
-
 /// `text` with the private key of this node in `key_file`.
 ///
 /// # Errors

@@ -1,12 +1,12 @@
 //! The host's configuration: what of it is offered, and how it changes.
 
-use super::edit::{paired, unlocked};
+use super::edit::paired;
 use super::file::Written;
 use crate::config::{self, Config, Name};
 use crate::error::{Error, Kind, Result};
 use crate::key::PublicKey;
 use crate::meta::superblock::NodeId;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where the host's configuration is, and who it is in it.
 pub struct Home {
@@ -32,7 +32,7 @@ pub(super) struct Offer {
 
 impl Home {
     fn config(&self, bytes: &[u8]) -> Result<Config> {
-        read_config(bytes, &self.file, &self.name)
+        Config::parse(bytes, &self.file, Some(&self.name))
     }
 
     /// The guest's name.
@@ -73,16 +73,4 @@ impl Home {
         }
         Written::beside(&self.file, offer.text.as_bytes())?.place()
     }
-}
-
-/// The content of `file`, which may ask for TLS while it lacks keys: those are to come.
-///
-/// # Errors
-/// Anything else is wrong.
-pub fn read_config(bytes: &[u8], file: &Path, name: &Name) -> Result<Config> {
-    Config::parse(bytes, file, Some(name)).or_else(|error| {
-        let plain = std::str::from_utf8(bytes).ok().and_then(|text| unlocked(text).ok());
-        let config = plain.and_then(|text| Config::parse(text.as_bytes(), file, Some(name)).ok());
-        config.ok_or(error)
-    })
 }

@@ -31,7 +31,7 @@ mod token;
 pub use door::{Door, Joined};
 pub use edit::keep_key_in;
 pub use file::{Written, ensure_folder};
-pub use home::{Home, read_config};
+pub use home::Home;
 pub use join::{Offered, join};
 pub use message::Trouble;
 pub use proof::Secret;

@@ -97,11 +97,13 @@ def _install(lab, page, one, two):
 
 
 def _make(_, page, one, two):
-    page.tell('## Make a volume\n\nBoth have a logical volume `/dev/mapper/data` of 96 MiB, and the same '
+    page.tell('## Make a volume\n\nBoth have a logical volume `/dev/mapper/data` of 96 MiB. n1 has '
               f'`/etc/rblk/data.toml`:\n\n```toml{CONFIG}```')
     for guest in (one, two):
         _size_disk(page, guest, 'vdb', 96, 'create')
-        page.quietly(guest, f"mkdir -p /srv/data; cat > /etc/rblk/data.toml << 'END'\n{CONFIG}END\n")
+        page.quietly(guest, 'mkdir -p /srv/data')
+    page.quietly(one, f"cat > /etc/rblk/data.toml << 'END'\n{CONFIG}END\n")
+    _pair(page, one, two)
     page.tell('On both (both disks are new, and zeroes: `--in-sync`):')
     for guest in (one, two):
         say = page.run if guest is one else page.quietly
@@ -115,6 +117,18 @@ def _make(_, page, one, two):
     page.run(one, 'mkfs.ext4 -q /dev/rblk/data && mount /dev/rblk/data /srv/data')
     page.quietly(one, 'cp -r /usr/lib/python3*/json /srv/data/; head -c 20M /dev/urandom > /srv/data/file; sync; '
                       'md5sum /srv/data/file > /srv/sum')
+
+
+def _pair(page, one, two):
+    """The token goes from one terminal to the other."""
+    page.tell('n1 lets n2 join: `rblk pair data` prints a token, and waits. On n2, with the token at its standard\n'
+              'input, `rblk join` gets both their keys, and n2 the same file:')
+    waits = one.bg('rblk pair data > /run/token', timeout=200)
+    _until(one, 'test -s /run/token')
+    page.quietly(two, f"echo '{one.sh('cat /run/token').strip()}' > /run/token")
+    page.run(two, 'rblk join < /run/token', 'data')
+    paired = one.result(waits)
+    assert paired.status == 0, paired.output
 
 
 def _look(_, page, one, __):

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -259,10 +260,10 @@ class Node:
         self._starts = 0
         os.makedirs(self.run_dir, exist_ok=True)
 
-    def command(self, verb, *arguments):
+    def command(self, verb, *arguments, program=None):
         """The command line of a verb on this node."""
         common = ['--config', self.config, '--node', self.name, '--run-dir', self.run_dir]
-        return Network.inside(self.side) + [self.lab.rblk, verb, *common, *map(str, arguments)]
+        return Network.inside(self.side) + [program or self.lab.rblk, verb, *common, *map(str, arguments)]
 
     def rblk(self, verb, *arguments, check=True, seconds=60):
         """Runs a verb to its end; with `check` it must succeed."""
@@ -290,7 +291,10 @@ class Node:
         self._starts += 1
         log = os.path.join(self.lab.folder, f'{self.name}.{self._starts}.log')
         front = ('--front', f'nbd=unix:{self.socket}')
-        self.daemon = Daemon(self.command('attach', self.resource, *front, *options), log, out)
+        # RBLK_OLD: each daemon is of that build or of this one. Orders are always given by this one.
+        old = os.environ.get('RBLK_OLD')
+        program = random.choice([self.lab.rblk, old]) if old else None
+        self.daemon = Daemon(self.command('attach', self.resource, *front, *options, program=program), log, out)
         self.lab.daemons.append(self.daemon)
         if ready:
             until(f'{self.name} answers', self._ready, 20)
@@ -464,7 +468,7 @@ class Lab:
 
 def write_config(path, name, nodes, resource=''):
     """One file for both nodes, as the README shows it."""
-    text = f'[resource]\nname = "{name}"\n{resource}\n'
+    text = f'[resource]\nname = "{name}"\n{resource}\n\n[net]\nsecurity = "none"\n'
     for node in nodes:
         text += (f'\n[[node]]\nname = "{node.name}"\naddress = "{Network.ADDRESS[node.side]}:{PORT}"\n'
                  f'disk = "{node.disk}"\n')

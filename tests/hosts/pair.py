@@ -79,10 +79,11 @@ def test_wrong_tokens_end_the_right_one():
 def test_while_the_daemon_has_the_port():
     with Lab() as lab:
         _bare(lab)
-        # The second node of a configuration is the one that listens.
-        with open(lab.b.config, 'w') as file:
-            file.write(_read(lab.a).replace(_key(lab.a), _key(lab.b)))
+        # They run without TLS until then. The second node of a configuration is the one that listens.
+        plain = _read(lab.a).replace('[net]', '[net]\nsecurity = "none"')
         for node in lab.nodes:
+            with open(node.config, 'w') as file:
+                file.write(plain.replace(_key(lab.a), _key(node)))
             node.create('--in-sync')
             node.attach()
         lab.synced()
@@ -300,7 +301,7 @@ def _bare(lab):
         os.mkdir(os.path.join(lab.folder, node.name))
         node.config = os.path.join(lab.folder, node.name, 't.toml')
     with open(lab.a.config, 'w') as file:
-        file.write(f'# by hand\n{text}\n[net]\nkey-file = "{_key(lab.a)}"\n')
+        file.write('# by hand\n' + text.replace('security = "none"', f'key-file = "{_key(lab.a)}"'))
 
 
 def _key(node):

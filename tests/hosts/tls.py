@@ -301,7 +301,7 @@ def _lock(lab):
 def _write(lab, node, keys, change=('', ''), old=None):
     """The configuration of one node: both would be the same file, were the private keys not on one machine here."""
     text = lab.plain.replace(*change) if change[0] else lab.plain
-    text = text.replace('\n[[node]]', f'\n[net]\nsecurity = "tls"\nkey-file = "{_file(lab, node.name)}"\n\n[[node]]', 1)
+    text = text.replace('security = "none"', f'key-file = "{_file(lab, node.name)}"')  # TLS is the default
     for each in lab.nodes:
         lines = f'key = "{keys[each]}"\n'
         if each in (old or {}):

@@ -53,7 +53,8 @@ impl Lab {
     fn fill(&self, bytes: u64) -> std::io::Result<()> {
         // Bound at the same time, so that they differ, and released for the daemons.
         let ports = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-        let mut config = format!("[resource]\nname = \"{RESOURCE}\"\n");
+        let mut config =
+            format!("[resource]\nname = \"{RESOURCE}\"\n\n[net]\nsecurity = \"none\"\n");
         for (node, port) in ports.iter().enumerate() {
             File::create_new(self.disk(node))?.set_len(bytes)?;
             config += &format!(

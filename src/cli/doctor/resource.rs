@@ -2,7 +2,7 @@
 
 use super::{Findings, network};
 use crate::cli::{Place, status, units};
-use crate::config::{Config, Name};
+use crate::config::{Config, Name, Security};
 use crate::ctl::status::{ConnectionState, Resource};
 use crate::daemon::former;
 use crate::error::Kind;
@@ -67,7 +67,23 @@ fn configuration(findings: &mut Findings, place: &Place, name: &Name) -> Option<
         SUBJECT,
         format!("right; this is {me}. Digest {digest}: it must be the same on {}", peer.name),
     );
+    security(findings, &config);
     Some((config, node))
+}
+
+fn security(findings: &mut Findings, config: &Config) {
+    const SUBJECT: &str = "security";
+    match (config.net.security, config.lacks_key()) {
+        (Security::None, _) => {
+            findings.ok(SUBJECT, "none: nobody else may reach the nodes' network");
+        }
+        (Security::Tls, None) => findings.ok(SUBJECT, "TLS, with a key of each node"),
+        (Security::Tls, Some(node)) => findings.error(
+            SUBJECT,
+            format!("TLS, and the configuration has no key of {}", node.name),
+            format!("run `rblk pair {}` on one node, and `rblk join` on the other", config.name),
+        ),
+    }
 }
 
 fn disk(findings: &mut Findings, config: &Config, node: NodeId) {
