@@ -39,4 +39,5 @@ pub mod replica;
 pub mod salvage;
 pub mod span;
 mod sync;
+pub mod transport;
 pub mod wire;

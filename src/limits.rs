@@ -228,6 +228,9 @@ pub const SOCKET_RETRIES_MAX: u8 = 16;
 pub const LINGER_MS: u64 = 1_000;
 /// Connections that wait to be accepted. The peer has one; more only come from strangers.
 pub const LISTEN_BACKLOG: i32 = 16;
+/// Bridges of RDMA connections in this process, those that take seconds to end included: each is a thread, two buffers
+/// of 256 KiB, and what librdmacm pins.
+pub const RDMA_BRIDGES_MAX: usize = 32;
 /// Pause after a failure to accept, in milliseconds: a lack of descriptors does not pass at once.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 

@@ -18,11 +18,11 @@ disk = "/dev/vdb"
 '''
 
 
-def prepare(lab, guest, more='', resource=''):
-    """Puts program and configuration, with `more` at its end and `resource` in [resource], into a guest that has just
-    booted."""
+def prepare(lab, guest, more='', resource='', net='security = "none"\n'):
+    """Puts program and configuration, with `more` at its end, `resource` in [resource] and `net` as [net], into a guest
+    that has just booted."""
     path = lab.program('rblk')
-    config = CONFIG.replace('name = "vol"\n', f'name = "vol"\n{resource}')
+    config = CONFIG.replace('name = "vol"\n', f'name = "vol"\n{resource}').replace('security = "none"\n', net)
     guest.sh(f'cp {path} /usr/local/bin/rblk; mkdir -p /etc/rblk /run/rblk /mnt/vol; '
              f"cat > /etc/rblk/vol.toml << 'END'\n{config}{more}END\nmodprobe ublk_drv")
 

@@ -24,6 +24,7 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   [net]                      # the link between the nodes: docs/security.md
   security = \"tls\"           # needs a key of each node: rblk pair; or \"none\"
   key-file = \"/etc/rblk/swarm.key\"
+  transport = \"tcp\"          # or \"rdma\", \"smc\": docs/transports.md
 
   [handlers]                 # commands at an event: docs/handlers.md
   split-brain = \"/usr/local/sbin/mail-admin.sh\"

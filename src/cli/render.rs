@@ -41,6 +41,7 @@ pub(super) fn resource(resource: &Resource) -> String {
             let _ = write!(out, "\n    peer-key:{key}");
         }
     }
+    transport(&mut out, resource);
     if resource.differs_in_config() {
         let name = &resource.name;
         let _ = write!(
@@ -67,6 +68,23 @@ pub(super) fn resource(resource: &Resource) -> String {
         let _ = write!(out, "\n  cannot become Primary: {why}");
     }
     out
+}
+
+/// What carries the link, if it is not plainly TCP.
+fn transport(out: &mut String, resource: &Resource) {
+    let wanted = resource.rblk.transport.as_str();
+    match resource.rblk.transport_in_use.as_deref() {
+        _ if ["", "tcp"].contains(&wanted) => {}
+        Some("tcp") => {
+            let _ = write!(out, "\n    transport:{wanted} in-use:tcp, to which it fell back");
+        }
+        Some(used) => {
+            let _ = write!(out, "\n    transport:{wanted} in-use:{used}");
+        }
+        None => {
+            let _ = write!(out, "\n    transport:{wanted}");
+        }
+    }
 }
 
 /// What is saved before it is overwritten. What was not is a reason not to be connected, and told there.

@@ -4,6 +4,7 @@ use super::section::{Found, Section, Source, shorten};
 use super::{CONFIG_DIR, Config, Name, Node};
 use crate::error::Result;
 use crate::key::PublicKey;
+use crate::transport::Transport;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -25,12 +26,18 @@ pub struct Net {
     pub security: Security,
     /// Where this node's private key is. Absolute.
     pub key_file: PathBuf,
+    /// What carries it.
+    pub transport: Transport,
 }
 
 impl Net {
     /// What holds without `[net]`: whoever wants no protection must say so.
     pub(super) fn default_for(name: &Name) -> Net {
-        Net { security: Security::Tls, key_file: key_file_of(name) }
+        Net {
+            security: Security::Tls,
+            key_file: key_file_of(name),
+            transport: Transport::default(),
+        }
     }
 }
 
@@ -55,7 +62,7 @@ pub(super) fn read(source: Source<'_>, root: &Section<'_>, config: &mut Config) 
 }
 
 fn parse(source: Source<'_>, section: &Section<'_>, name: &Name) -> Result<Net> {
-    section.only(&["security", "key-file"])?;
+    section.only(&["security", "key-file", "transport"])?;
     let mut net = Net::default_for(name);
     if let Some(found) = section.string("security", "\"tls\"")? {
         net.security = match found.value {
@@ -77,6 +84,15 @@ fn parse(source: Source<'_>, section: &Section<'_>, name: &Name) -> Result<Net> 
             );
             return Err(source.error(&found.span, wrong));
         }
+    }
+    if let Some(found) = section.string("transport", "\"tcp\"")? {
+        let known = Transport::ALL.into_iter().find(|transport| transport.name() == found.value);
+        net.transport = known.ok_or_else(|| {
+            let (wrong, names) = (shorten(found.value), Transport::ALL.map(Transport::name));
+            let expected = names.map(|name| format!("\"{name}\"")).join(", ");
+            source
+                .error(&found.span, format!("transport = \"{wrong}\": expected one of {expected}"))
+        })?;
     }
     Ok(net)
 }

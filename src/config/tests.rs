@@ -2,6 +2,7 @@
 //! `tests/cli.rs`.
 
 use super::*;
+use crate::transport::Transport;
 use proptest::prelude::*;
 
 const GOOD: &str = r#"
@@ -186,10 +187,20 @@ fn the_link_is_locked_unless_the_file_says_otherwise() {
     nodes.push_str(&format!("{}old-{}", key("B"), key("C")));
     let config = locked(&nodes).expect("valid");
     assert_eq!((config.net.security, config.lacks_key()), (Security::Tls, None));
+    assert_eq!(config.net.transport, Transport::Tcp);
+    let rdma = parse(&format!("{nodes}\n[net]\ntransport = \"rdma\"\n")).expect("valid");
+    assert_eq!(rdma.net.transport, Transport::Rdma);
+    assert_eq!(parse(&rdma.to_toml().expect("printable")).expect("valid"), rdma);
     assert_eq!(config.nodes[1].keys().count(), 2);
     let printed = config.to_toml().expect("printable");
     assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
-    for bad in ["security = \"ssl\"", "security = true", "key-file = \"swarm.key\"", "tls = true"] {
+    for bad in [
+        "security = \"ssl\"",
+        "security = true",
+        "key-file = \"swarm.key\"",
+        "transport = \"ib\"",
+        "tls = true",
+    ] {
         let error = parse(&format!("{nodes}\n[net]\n{bad}\n")).expect_err(bad).to_string();
         assert!(error.contains("/etc/rblk/swarm.toml:"), "{error}");
     }

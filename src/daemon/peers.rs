@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::io::faults::Faults;
-use crate::io::net::{Connector, Listener, is_accept};
+use crate::io::net::{self, Connector, Listener, is_accept};
 use crate::io::peer::assembly::SPEAKS_TLS;
 use crate::io::peer::{Body, Link, LinkEvent};
 use crate::io::ring::{Completion, Owner};
@@ -29,6 +29,7 @@ use crate::key::PublicKey;
 use crate::limits::{RECONNECT_MS, REFUSED_RECONNECT_MS, TLS_RECONNECT_MS};
 use crate::meta::superblock::{NodeId, VolumeId};
 use crate::replica::event::{Buf, ConnId, Tick};
+use crate::transport::Transport;
 use crate::wire::message::Message;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -84,6 +85,7 @@ pub(super) enum PeerEvent {
 pub(super) struct Peers {
     volume: VolumeId,
     peer: NodeId,
+    transport: Transport,
     mine: SocketAddr,
     address: SocketAddr,
     listener: Option<Listener>,
@@ -127,9 +129,17 @@ impl Peers {
         let mine = resolve(config, node)?;
         let peer = NodeId(1 - node.0);
         let address = resolve(config, peer)?;
+        let transport = config.net.transport;
+        net::check(transport, mine).map_err(|error| {
+            Error::io(format!("Cannot attach {}", config.name), error).remedy(format!(
+                "give this host what transport \"{}\" needs, or choose another in [net], on both nodes",
+                transport.name()
+            ))
+        })?;
         let mut listener = None;
         if !dials {
-            let listening = Listener::bind(mine, config.peer_timeout_ms, Owner::Net, LISTENER);
+            let ours = (Owner::Net, LISTENER);
+            let listening = Listener::bind(transport, mine, config.peer_timeout_ms, ours);
             let mut listening = listening.map_err(|error| {
                 Error::io(format!("Cannot attach {}", config.name), error).remedy(
                     "check the address of this node in the configuration and that no other program uses the port",
@@ -141,6 +151,7 @@ impl Peers {
         Ok(Peers {
             volume: config.volume_id(),
             peer,
+            transport,
             mine,
             address,
             listener,
@@ -206,15 +217,16 @@ impl Peers {
         if self.dials {
             let patience = Duration::from_millis(self.timeout_ms);
             let ours = (Owner::Net, DIALLER);
-            let begun =
-                Connector::start(&mut io.ring, self.address, patience, self.timeout_ms, ours);
+            let to = (self.transport, self.address);
+            let begun = Connector::start(&mut io.ring, to, patience, self.timeout_ms, ours);
             match begun {
                 Ok(dialler) => self.dialler = Some(dialler),
                 Err(error) => self.dial_failed(now, &error.to_string()),
             }
             return;
         }
-        match Listener::bind(self.mine, self.timeout_ms, Owner::Net, LISTENER) {
+        let ours = (Owner::Net, LISTENER);
+        match Listener::bind(self.transport, self.mine, self.timeout_ms, ours) {
             Ok(mut listener) => {
                 listener.start(&mut io.ring);
                 self.listener = Some(listener);
@@ -495,6 +507,13 @@ impl Peers {
     pub(super) fn peer_key(&self) -> Option<PublicKey> {
         let current = |slot: &&Slot| matches!(slot.standing, Standing::Current(_));
         self.slots.iter().find(current).and_then(|slot| slot.key)
+    }
+
+    /// What carries the current connection; `None` if there is none, or the kernel does not say.
+    pub(super) fn transport_in_use(&self) -> Option<&'static str> {
+        let current = |slot: &&Slot| matches!(slot.standing, Standing::Current(_));
+        let slot = self.slots.iter().find(current)?;
+        net::in_use(self.transport, slot.link.socket())
     }
 
     /// This node's own key; `None` without TLS.

@@ -328,6 +328,7 @@ impl Daemon {
             dial_error: self.peers.dial_error.clone(),
             key: self.peers.key().map(|key| key.to_string()),
             peer_key: self.peers.peer_key().map(|key| key.to_string()),
+            transport_in_use: self.peers.transport_in_use(),
             device_error: self.orders.device_error.clone(),
             wants_primary: self.orders.wants_primary,
             salvage: self.salvage.status(self.options.config.saves_to()),

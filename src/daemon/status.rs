@@ -30,6 +30,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) key: Option<String>,
     /// The key that the connected peer has shown, with TLS.
     pub(super) peer_key: Option<String>,
+    pub(super) transport_in_use: Option<&'static str>,
     /// Why there was no device when this node was Primary.
     pub(super) device_error: Option<String>,
     /// The node is to become Primary by itself.
@@ -175,6 +176,8 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         .to_owned(),
         key: around.key.clone(),
         peer_key: around.peer_key.clone(),
+        transport: around.options.config.net.transport.name().to_owned(),
+        transport_in_use: around.transport_in_use.map(str::to_owned),
         config: Digest(s.config).to_string(),
         peer_config: s.peer_config.map(|config| Digest(config).to_string()),
         generation: generation(s.superblock.current, s.superblock.base, &s.superblock.history),

@@ -63,7 +63,8 @@ const STABLE: &str =
     "rblk always flushes its data and its metadata; a disk with a protected cache answers at once";
 const AT_BOOT: &str = "a daemon never waits for its peer at boot; a script can: `rblk wait NAME connected --timeout S`";
 const WITNESS: &str = "there are two nodes and no quorum: see `on-peer-lost`";
-const RDMA: &str = "the link is one TCP connection";
+const RDMA: &str = "the link is one connection; for RDMA say `transport = \"rdma\"` in [net]: transports.md in the \
+                    documentation";
 const INSIDE: &str = "a setting of DRBD's own machinery";
 const COMMAND: &str = "the same key in `[handlers]`; see [handlers.md](handlers.md)";
 const WATCH: &str = "no command is called: watch `rblk status NAME --json`";

@@ -24,6 +24,12 @@ pub struct Rblk {
     /// The key that the peer has shown; absent without TLS, and while there is no connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_key: Option<String>,
+    /// What is to carry the link: `tcp`, `smc` or `rdma`.
+    pub transport: String,
+    /// What carries it: `tcp`, `smc-r`, `smc-d` or `rdma`; absent while there is no connection, or if the kernel does
+    /// not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport_in_use: Option<String>,
     /// A digest of the configuration that the daemon runs with.
     pub config: String,
     /// The same of the connected peer, which should be equal; absent while there is no connection, and if the peer's

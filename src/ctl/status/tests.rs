@@ -95,6 +95,8 @@ fn additions() -> Rblk {
         security: "tls".to_owned(),
         key: Some("ed25519:A".to_owned()),
         peer_key: Some("ed25519:B".to_owned()),
+        transport: "smc".to_owned(),
+        transport_in_use: Some("tcp".to_owned()),
         config: "0123456789ab".to_owned(),
         peer_config: Some("0123456789ab".to_owned()),
         generation: Generation {

@@ -45,7 +45,7 @@ use inbox::Inbox;
 use outbox::Outbox;
 use rustix::net::{SendFlags, Shutdown};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// Kinds of tokens.
@@ -310,6 +310,11 @@ impl Link {
             io.ring.timeout(Duration::from_millis(LINGER_MS), self.token(LINGER));
             self.lingering = true;
         }
+    }
+
+    /// The connection itself, to be looked at.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// It was ended by the network, or by the other end without a word why: that may pass by itself.

@@ -1,17 +1,27 @@
-//! TCP connections between nodes: made and accepted on the ring.
+//! Connections between nodes: made and accepted on the ring.
 //!
-//! Both ends are set up alike: no delay for small frames, and a bound on how long sent bytes may stay
+//! | transport | what a link gets |
+//! |---|---|
+//! | TCP | the socket |
+//! | SMC | a socket of another protocol, used in the same way (`smc.rs`) |
+//! | RDMA | one end of a pair of local sockets; a thread bridges the other (`rdma/`) |
+//!
+//! Both ends of TCP are set up alike: no delay for small frames, and a bound on how long sent bytes may stay
 //! unconfirmed. Buffer sizes are left to the kernel, which fits them to the path. No operation blocks the
 //! thread.
 
+mod rdma;
+mod smc;
+
 use super::ring::{Completion, Owner, Ring, Token};
 use crate::limits::{ACCEPT_PAUSE_MS, LISTEN_BACKLOG};
-use io_uring::{opcode, types};
+use crate::transport::Transport;
+use io_uring::{opcode, squeue, types};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType, ipproto, sockopt};
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Kinds of tokens, for all owners.
@@ -25,15 +35,40 @@ pub fn is_accept(token: Token) -> bool {
     matches!(token.kind(), ACCEPT | ACCEPT_PAUSE)
 }
 
-fn socket(address: SocketAddr) -> Result<OwnedFd> {
+/// Whether this host has what `transport` needs for addresses like `address`.
+///
+/// # Errors
+/// What it lacks, in words for the operator.
+pub fn check(transport: Transport, address: SocketAddr) -> Result<()> {
+    match transport {
+        Transport::Rdma => rdma::check(address),
+        socket_of_kernel => socket(socket_of_kernel, address).map(drop),
+    }
+}
+
+/// What carries a connection that was made by `transport`: `tcp`, `smc-r`, `smc-d` or `rdma`. `None` if the kernel does
+/// not say.
+pub fn in_use(transport: Transport, socket: impl AsFd) -> Option<&'static str> {
+    match transport {
+        Transport::Tcp | Transport::Rdma => Some(transport.name()),
+        Transport::Smc => smc::in_use(socket),
+    }
+}
+
+/// For TCP or SMC.
+fn socket(transport: Transport, address: SocketAddr) -> Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let flags = SocketFlags::CLOEXEC;
     // Blocking: io_uring would take a non-blocking one as a wish to fail instead of to wait.
-    let tcp = Some(ipproto::TCP);
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, tcp)?)
+    let (protocol, explain): (_, fn(Error) -> Error) = match transport {
+        Transport::Smc => (smc::protocol(), smc::explain),
+        _ => (ipproto::TCP, |error| error),
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(protocol));
+    socket.map_err(|error| explain(error.into()))
 }
 
 fn tune(socket: &OwnedFd, user_timeout_ms: u64) -> Result<()> {
@@ -50,9 +85,15 @@ fn own_name(socket: impl AsFd) -> Result<SocketAddr> {
     Ok(rustix::net::getsockname(socket)?.try_into()?)
 }
 
+/// Where connections come from.
+enum Source {
+    Socket(OwnedFd),
+    Rdma(rdma::Listening),
+}
+
 /// A listening socket with one accept on the ring at all times.
 pub struct Listener {
-    socket: OwnedFd,
+    source: Source,
     owner: Owner,
     instance: u16,
     user_timeout_ms: u64,
@@ -66,25 +107,28 @@ impl Listener {
     /// sent bytes stay unconfirmed for `user_timeout_ms`.
     ///
     /// # Errors
-    /// The address is not ours, or in use.
+    /// The address is not ours, or in use, or the host lacks what `transport` needs.
     pub fn bind(
+        transport: Transport,
         address: SocketAddr,
         user_timeout_ms: u64,
-        owner: Owner,
-        instance: u16,
+        (owner, instance): (Owner, u16),
     ) -> Result<Listener> {
-        let listen = || -> Result<OwnedFd> {
-            let socket = socket(address)?;
+        let listen = || -> Result<Source> {
+            if transport == Transport::Rdma {
+                return rdma::Listening::bind(address).map(Source::Rdma);
+            }
+            let socket = socket(transport, address)?;
             // A restarted daemon must not wait for the old connections' TIME_WAIT.
             sockopt::set_socket_reuseaddr(&socket, true)?;
             rustix::net::bind(&socket, &address)?;
             rustix::net::listen(&socket, LISTEN_BACKLOG)?;
-            Ok(socket)
+            Ok(Source::Socket(socket))
         };
-        let socket = listen().map_err(|error| {
+        let source = listen().map_err(|error| {
             Error::new(error.kind(), format!("Cannot listen on {address}: {error}"))
         })?;
-        Ok(Listener { socket, owner, instance, user_timeout_ms, armed: false, closing: false })
+        Ok(Listener { source, owner, instance, user_timeout_ms, armed: false, closing: false })
     }
 
     /// Where it listens: with the port that the kernel chose, if 0 was asked for.
@@ -92,7 +136,10 @@ impl Listener {
     /// # Errors
     /// The kernel's.
     pub fn address(&self) -> Result<SocketAddr> {
-        own_name(&self.socket)
+        match &self.source {
+            Source::Socket(socket) => own_name(socket),
+            Source::Rdma(listening) => Ok(listening.address()),
+        }
     }
 
     /// Starts accepting.
@@ -109,9 +156,20 @@ impl Listener {
     ) -> Option<(OwnedFd, SocketAddr)> {
         self.armed = false;
         let accepted = (done.token.kind() == ACCEPT).then(|| done.bytes());
-        let socket = match accepted {
-            // SAFETY: a successful accept returns a new descriptor that nobody else has.
-            Some(Ok(fd)) => Some(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        let found = match (&self.source, &accepted) {
+            (Source::Socket(_), Some(Ok(fd))) => {
+                // SAFETY: a successful accept returns a new descriptor that nobody else has.
+                let socket = unsafe { OwnedFd::from_raw_fd(*fd as i32) };
+                // Whoever is gone already, is no loss.
+                tuned(socket, self.user_timeout_ms).ok()
+            }
+            (Source::Rdma(listening), Some(Ok(_))) => {
+                let found = listening.next();
+                if found.is_none() {
+                    listening.looked();
+                }
+                found.or_else(|| listening.next())
+            }
             _ => None,
         };
         if self.closing {
@@ -125,11 +183,7 @@ impl Listener {
             }
             _ => self.arm(ring),
         }
-        let socket = socket?;
-        // Whoever is gone already, is no loss.
-        tune(&socket, self.user_timeout_ms).ok()?;
-        let from = peer_name(&socket).ok()?;
-        Some((socket, from))
+        found
     }
 
     /// Stops accepting. Take completions until [`Listener::ended`].
@@ -147,9 +201,14 @@ impl Listener {
     }
 
     fn arm(&mut self, ring: &mut Ring) {
-        let fd = types::Fd(self.socket.as_raw_fd());
-        let accept = opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut());
-        let entry = accept.flags(libc::SOCK_CLOEXEC).build();
+        let entry = match &self.source {
+            Source::Socket(socket) => {
+                let fd = types::Fd(socket.as_raw_fd());
+                let accept = opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut());
+                accept.flags(libc::SOCK_CLOEXEC).build()
+            }
+            Source::Rdma(listening) => readable(listening.raw_fd()),
+        };
         // SAFETY: no memory is named; the socket lives as long as `self`, which is kept until it has ended.
         unsafe { ring.push(entry, self.token(ACCEPT)) };
         self.armed = true;
@@ -160,8 +219,21 @@ impl Listener {
     }
 }
 
+/// An accepted socket, set up, and who is at its other end.
+fn tuned(socket: OwnedFd, user_timeout_ms: u64) -> Result<(OwnedFd, SocketAddr)> {
+    tune(&socket, user_timeout_ms)?;
+    let from = peer_name(&socket)?;
+    Ok((socket, from))
+}
+
+/// Ends when there is something to be read.
+fn readable(fd: RawFd) -> squeue::Entry {
+    opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).build()
+}
+
 /// A connection being made.
 pub struct Connector {
+    transport: Transport,
     socket: Option<OwnedFd>,
     /// Read by the kernel when the operation is submitted.
     to: Option<Box<SocketAddrAny>>,
@@ -181,17 +253,25 @@ impl Connector {
     /// There is no socket to be had.
     pub fn start(
         ring: &mut Ring,
-        address: SocketAddr,
+        (transport, address): (Transport, SocketAddr),
         timeout: Duration,
         user_timeout_ms: u64,
         (owner, instance): (Owner, u16),
     ) -> Result<Connector> {
-        let socket = socket(address)?;
-        tune(&socket, user_timeout_ms)?;
         let to = Box::new(SocketAddrAny::from(address));
-        let fd = types::Fd(socket.as_raw_fd());
-        let entry = opcode::Connect::new(fd, to.as_ptr().cast(), to.addr_len()).build();
+        let (socket, entry) = if transport == Transport::Rdma {
+            let socket = rdma::connect(address)?;
+            let entry = readable(socket.as_raw_fd());
+            (socket, entry)
+        } else {
+            let socket = socket(transport, address)?;
+            tune(&socket, user_timeout_ms)?;
+            let fd = types::Fd(socket.as_raw_fd());
+            let entry = opcode::Connect::new(fd, to.as_ptr().cast(), to.addr_len()).build();
+            (socket, entry)
+        };
         let connector = Connector {
+            transport,
             socket: Some(socket),
             to: Some(to),
             address,
@@ -229,7 +309,11 @@ impl Connector {
             return None;
         }
         let socket = self.socket.take()?;
-        let result = self.result.take()?.and_then(|_| stranger(&socket)).map_err(|error| {
+        let connected = |_| match self.transport {
+            Transport::Rdma => rdma::outcome(&socket),
+            _ => stranger(&socket),
+        };
+        let result = self.result.take()?.and_then(connected).map_err(|error| {
             let error = if self.timed_out { ErrorKind::TimedOut.into() } else { error };
             Error::new(error.kind(), format!("Cannot connect to {}: {error}", self.address))
         });
@@ -277,11 +361,12 @@ mod tests {
     }
 
     fn listener(host: &str) -> Listener {
-        Listener::bind(any_port(host), 4000, Owner::Net, 0).expect("binds")
+        Listener::bind(Transport::Tcp, any_port(host), 4000, (Owner::Net, 0)).expect("binds")
     }
 
     fn connect(ring: &mut Ring, to: SocketAddr) -> Connector {
-        Connector::start(ring, to, Duration::from_secs(10), 4000, OURS).expect("starts")
+        Connector::start(ring, (Transport::Tcp, to), Duration::from_secs(10), 4000, OURS)
+            .expect("starts")
     }
 
     fn next(ring: &mut Ring) -> Completion {
@@ -343,7 +428,10 @@ mod tests {
     fn a_port_in_use_is_told_by_address() {
         let first = listener("127.0.0.1");
         let address = first.address().expect("bound");
-        let error = Listener::bind(address, 4000, Owner::Net, 0).err().expect("in use").to_string();
+        let error = Listener::bind(Transport::Tcp, address, 4000, (Owner::Net, 0))
+            .err()
+            .expect("in use")
+            .to_string();
         assert!(error.contains(&address.to_string()), "{error}");
     }
 
@@ -361,13 +449,15 @@ mod tests {
     #[test]
     fn a_connection_to_a_silent_host_ends_with_its_time() {
         let mut ring = Ring::new(8).expect("io_uring");
-        let full = socket(any_port("127.0.0.1")).expect("socket");
+        let full = socket(Transport::Tcp, any_port("127.0.0.1")).expect("socket");
         rustix::net::bind(&full, &any_port("127.0.0.1")).expect("binds");
         rustix::net::listen(&full, 0).expect("listens");
         let address = own_name(&full).expect("bound");
         let _waiting = std::net::TcpStream::connect(address).expect("the backlog takes one");
         let time = Duration::from_millis(50);
-        let mut connector = Connector::start(&mut ring, address, time, 4000, OURS).expect("starts");
+        let mut connector =
+            Connector::start(&mut ring, (Transport::Tcp, address), time, 4000, OURS)
+                .expect("starts");
         let error = result(&mut ring, &mut connector).expect_err("nobody answers");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         let mut connector = connect(&mut ring, address);
