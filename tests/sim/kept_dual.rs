@@ -1,7 +1,9 @@
 //! Bugs of two Primaries that the simulator has shown, each as a story that shows it again.
 
+use crate::authority::WhenLost;
 use crate::dual::two_primaries;
 use crate::fate::DiskPart;
+use crate::node::Source;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::replica::event::{CommandError, FrontResult};
 use rblk::replica::snapshot::Connection;
@@ -225,4 +227,24 @@ fn a_disk_that_failed_has_not_kept_what_was_in_its_cache() {
     assert_eq!(core.kept(), None);
     story.rest(2_000);
     assert!(!story.connected(), "clients of the Primary would see what was there before");
+}
+
+/// The link is dead, and nobody was told. A Primary that did not run while the other went on takes itself for connected
+/// when it wakes: its clients are not told what was there before.
+#[test]
+fn a_primary_that_wakes_on_a_dead_link_answers_no_read() {
+    let mut story = two_primaries(|plan| plan.on_peer_lost = WhenLost::Prefer(0));
+    let block = story.block_in(1);
+    assert_eq!(story.write(1, block, 4), FrontResult::Done);
+    story.part_unheard();
+    story.world.nodes[1].paused = true;
+    assert_eq!(story.write(0, block, 4), FrontResult::Done, "node 0 goes on");
+    story.world.wake(1, [Source::Disk, Source::Network, Source::Clock]);
+    story.begin_read(1, block, 4);
+    story.rest(PEER_TIMEOUT_MS / 4);
+    assert!(story.connected_at(1), "for all it knows");
+    assert!(story.world.client.waits_for(1));
+    story.world.net.parted_until = 0;
+    story.rejoins();
+    story.ends_well_for_both(block);
 }
