@@ -248,3 +248,38 @@ fn a_primary_that_wakes_on_a_dead_link_answers_no_read() {
     story.rejoins();
     story.ends_well_for_both(block);
 }
+
+/// Clients of a resync target live on its source's disk. What they have read there, flushed by nobody, is still there
+/// when the source has lost its power and is back; also if it was written before there was a client.
+#[test]
+fn what_a_primary_has_read_outlives_the_power_of_its_source() {
+    for promoted_first in [false, true] {
+        let mut story = two_primaries(|plan| plan.net_typical = 2_000);
+        story.kill(1, true);
+        for extent in 0..8 {
+            let at = story.block_in(extent);
+            story.write(0, at, 32);
+        }
+        assert_eq!(story.flush(0), FrontResult::Done);
+        story.start(1);
+        story.until("it is there", |story| story.connected());
+        let block = story.block_in(1);
+        story.write(0, block, 1); // both are flushed by themselves after this one, and then not for a while
+        let write = |story: &mut Story| assert_eq!(story.write(0, block, 32), FrontResult::Done);
+        if !promoted_first {
+            write(&mut story);
+        }
+        assert_eq!(story.promote(1, false), Ok(()));
+        if promoted_first {
+            write(&mut story);
+        }
+        assert_eq!(story.read(1, block, 32), FrontResult::Done);
+        assert_eq!(story.state(1).disk, DiskState::Inconsistent, "the resync runs still");
+        story.kill(0, true);
+        story.start(0);
+        assert_eq!(story.read(1, block, 32), FrontResult::Done, "the register checker compares");
+        story.heal();
+        assert_eq!(story.promote(0, false), Ok(()));
+        story.ends_well_for_both(block);
+    }
+}
