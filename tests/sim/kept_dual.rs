@@ -8,6 +8,7 @@ use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::replica::event::{CommandError, FrontResult};
 use rblk::replica::snapshot::Connection;
 use rblk::wire::message::{DiskState, Role};
+use std::collections::BTreeSet;
 
 impl Story {
     fn all_is_answered(&mut self) {
@@ -282,4 +283,35 @@ fn what_a_primary_has_read_outlives_the_power_of_its_source() {
         assert_eq!(story.promote(0, false), Ok(()));
         story.ends_well_for_both(block);
     }
+}
+
+/// Each greeting breaks off at its last word: the other Primary has heard that this node is ready, and may answer reads
+/// until it notices that nothing follows. It has noticed when it greets again, so this node goes on at such a moment.
+#[test]
+fn greetings_that_break_off_at_the_last_word_do_not_hold_a_primary_for_ever() {
+    let mut story = two_primaries(|plan| {
+        plan.on_peer_lost = WhenLost::Prefer(0);
+        plan.ride_through_ms = 0;
+    });
+    let block = story.block_in(1);
+    assert_eq!(story.write(1, block, 4), FrontResult::Done);
+    assert_eq!(story.flush(1), FrontResult::Done, "no bitmaps are to be exchanged");
+    story.cut(0);
+    story.until("it is noticed", |story| !story.connected_at(0));
+    story.begin_read(0, block, 4);
+    let (began, mut in_vain) = (story.world.now, BTreeSet::new());
+    while !story.world.client.is_idle() {
+        let state = story.state(0);
+        if state.connection == Connection::Greeting && state.greeting_waits.is_none() {
+            story.world.silence(0); // all is said but Ready
+            in_vain.insert(story.world.net.newest());
+        }
+        story.world.one();
+        let waited = (story.world.now - began) / 1_000;
+        assert!(waited < 5 * PEER_TIMEOUT_MS, "it waits after {in_vain:?}: {waited} ms");
+    }
+    assert_eq!(story.world.client.last_result, Some(FrontResult::Done));
+    assert!(in_vain.len() > 1, "{in_vain:?}");
+    story.rejoins();
+    story.ends_well_for_both(block);
 }
