@@ -80,7 +80,7 @@ impl Story {
     }
 
     /// Node 1 finds that node 0 went on: it lets go, takes in the data, and is Primary again.
-    fn rejoins(&mut self) {
+    pub(crate) fn rejoins(&mut self) {
         self.until("it learns", |story| story.state(1).suspended == Suspended::Superseded);
         self.until("its clients are told", |story| !story.world.client.waits_for(1));
         assert_eq!(self.command(1, Command::Demote), Ok(()));

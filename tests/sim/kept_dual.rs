@@ -1,11 +1,14 @@
 //! Bugs of two Primaries that the simulator has shown, each as a story that shows it again.
 
+use crate::authority::WhenLost;
 use crate::dual::two_primaries;
 use crate::fate::DiskPart;
+use crate::node::Source;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::replica::event::{CommandError, FrontResult};
 use rblk::replica::snapshot::Connection;
 use rblk::wire::message::{DiskState, Role};
+use std::collections::BTreeSet;
 
 impl Story {
     fn all_is_answered(&mut self) {
@@ -51,8 +54,8 @@ fn an_overtaken_write_is_not_begun_on_a_disk_that_was_given_up() {
     story.ends_well();
 }
 
-/// The peer comes back on a disk that hangs and gets no further than its first word: what was asked meanwhile, or just
-/// before, does not wait for it.
+/// The peer comes back on a disk that hangs, which it does not give up, and gets no further than its first word: what
+/// was asked meanwhile, or just before, does not wait for it.
 #[test]
 fn nothing_waits_for_a_peer_that_hangs_in_its_greeting() {
     let asks: [fn(&mut Story, u64); 3] = [
@@ -61,7 +64,9 @@ fn nothing_waits_for_a_peer_that_hangs_in_its_greeting() {
         |story, _| story.begin_flush(0),
     ];
     for (ask, before) in asks.into_iter().flat_map(|ask| [(ask, false), (ask, true)]) {
-        let mut story = two_primaries(|plan| plan.ride_through_ms = 0);
+        let mut story = two_primaries(|plan| {
+            (plan.ride_through_ms, plan.disk_timeout_ms) = (0, 1_000_000);
+        });
         let block = story.block_in(1);
         assert_eq!(story.write(1, block, 4), FrontResult::Done);
         let began = story.world.now;
@@ -223,4 +228,90 @@ fn a_disk_that_failed_has_not_kept_what_was_in_its_cache() {
     assert_eq!(core.kept(), None);
     story.rest(2_000);
     assert!(!story.connected(), "clients of the Primary would see what was there before");
+}
+
+/// The link is dead, and nobody was told. A Primary that did not run while the other went on takes itself for connected
+/// when it wakes: its clients are not told what was there before.
+#[test]
+fn a_primary_that_wakes_on_a_dead_link_answers_no_read() {
+    let mut story = two_primaries(|plan| plan.on_peer_lost = WhenLost::Prefer(0));
+    let block = story.block_in(1);
+    assert_eq!(story.write(1, block, 4), FrontResult::Done);
+    story.part_unheard();
+    story.world.nodes[1].paused = true;
+    assert_eq!(story.write(0, block, 4), FrontResult::Done, "node 0 goes on");
+    story.world.wake(1, [Source::Disk, Source::Network, Source::Clock]);
+    story.begin_read(1, block, 4);
+    story.rest(PEER_TIMEOUT_MS / 4);
+    assert!(story.connected_at(1), "for all it knows");
+    assert!(story.world.client.waits_for(1));
+    story.world.net.parted_until = 0;
+    story.rejoins();
+    story.ends_well_for_both(block);
+}
+
+/// Clients of a resync target live on its source's disk. What they have read there, flushed by nobody, is still there
+/// when the source has lost its power and is back; also if it was written before there was a client.
+#[test]
+fn what_a_primary_has_read_outlives_the_power_of_its_source() {
+    for promoted_first in [false, true] {
+        let mut story = two_primaries(|plan| plan.net_typical = 2_000);
+        story.kill(1, true);
+        for extent in 0..8 {
+            let at = story.block_in(extent);
+            story.write(0, at, 32);
+        }
+        assert_eq!(story.flush(0), FrontResult::Done);
+        story.start(1);
+        story.until("it is there", |story| story.connected());
+        let block = story.block_in(1);
+        story.write(0, block, 1); // both are flushed by themselves after this one, and then not for a while
+        let write = |story: &mut Story| assert_eq!(story.write(0, block, 32), FrontResult::Done);
+        if !promoted_first {
+            write(&mut story);
+        }
+        assert_eq!(story.promote(1, false), Ok(()));
+        if promoted_first {
+            write(&mut story);
+        }
+        assert_eq!(story.read(1, block, 32), FrontResult::Done);
+        assert_eq!(story.state(1).disk, DiskState::Inconsistent, "the resync runs still");
+        story.kill(0, true);
+        story.start(0);
+        assert_eq!(story.read(1, block, 32), FrontResult::Done, "the register checker compares");
+        story.heal();
+        assert_eq!(story.promote(0, false), Ok(()));
+        story.ends_well_for_both(block);
+    }
+}
+
+/// Each greeting breaks off at its last word: the other Primary has heard that this node is ready, and may answer reads
+/// until it notices that nothing follows. It has noticed when it greets again, so this node goes on at such a moment.
+#[test]
+fn greetings_that_break_off_at_the_last_word_do_not_hold_a_primary_for_ever() {
+    let mut story = two_primaries(|plan| {
+        plan.on_peer_lost = WhenLost::Prefer(0);
+        plan.ride_through_ms = 0;
+    });
+    let block = story.block_in(1);
+    assert_eq!(story.write(1, block, 4), FrontResult::Done);
+    assert_eq!(story.flush(1), FrontResult::Done, "no bitmaps are to be exchanged");
+    story.cut(0);
+    story.until("it is noticed", |story| !story.connected_at(0));
+    story.begin_read(0, block, 4);
+    let (began, mut in_vain) = (story.world.now, BTreeSet::new());
+    while !story.world.client.is_idle() {
+        let state = story.state(0);
+        if state.connection == Connection::Greeting && state.greeting_waits.is_none() {
+            story.world.silence(0); // all is said but Ready
+            in_vain.insert(story.world.net.newest());
+        }
+        story.world.one();
+        let waited = (story.world.now - began) / 1_000;
+        assert!(waited < 5 * PEER_TIMEOUT_MS, "it waits after {in_vain:?}: {waited} ms");
+    }
+    assert_eq!(story.world.client.last_result, Some(FrontResult::Done));
+    assert!(in_vain.len() > 1, "{in_vain:?}");
+    story.rejoins();
+    story.ends_well_for_both(block);
 }

@@ -508,8 +508,10 @@ impl World {
             && lost.open == other.open;
         let serves_too = self.plan.dual && (together || !lost.recorded_alone());
         if self.is_primary(other.id) && (!self.is_primary(node) || serves_too) {
-            // Its clients live on: with its own disk, or with what was stable here before they were answered.
-            return Truth::AtPeer;
+            // Its clients live on: with its own disk, or with what was stable here before they were answered. A target
+            // is no disk to live on.
+            let source = lost.recorded_alone() && other.is_target();
+            return if source { Truth::Kept } else { Truth::AtPeer };
         }
         let holds = self.register.admits_all(&other.disk.current);
         if !holds || lost.recorded_alone() {
@@ -556,7 +558,7 @@ impl World {
 
 /// What a power cut of one node leaves of what was acknowledged and not flushed.
 enum Truth {
-    /// The other node is on record as having the newest data.
+    /// The other node is on record as having the newest data, or all of it was stable.
     Kept,
     /// The other node has it, as long as it lives.
     AtPeer,
