@@ -45,7 +45,7 @@ def test_rdma_carries_a_volume(lab):
     frames = int(one.sh('cat /sys/class/net/eth0/statistics/tx_packets'))
     one.sh(f'dd if=/dev/urandom of={device(one)} bs=1M count=32 oflag=direct status=none')
     sent = _packets(one) - before[0]
-    assert sent > (32 << 20) / 4096, f'{sent} packets of RDMA for 32 MiB'
+    assert sent > (32 << 20) / 4096, f'{sent} packets of RDMA for 32 MiB\n{one.sh("tail -40 /tmp/daemon.log")}'
     print(f'      32 MiB: {sent} packets of RDMA on n1, {_packets(two) - before[1]} on n2; '
           f'{int(one.sh("cat /sys/class/net/eth0/statistics/tx_packets")) - frames} frames in all on n1')
     _is_killed(lab)

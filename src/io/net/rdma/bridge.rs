@@ -18,7 +18,7 @@ pub(super) trait Far {
     fn send(&self, bytes: &[u8]) -> Result<usize>;
     /// Tells the other end that nothing more is sent.
     fn end(&self);
-    /// Waits until something is true of one of these, or for a while.
+    /// Waits until something is true of one of these.
     fn wait(&self, asked: &mut [libc::pollfd]) -> Result<()>;
 }
 

@@ -176,11 +176,13 @@ impl Far for RdmaSocket {
         unsafe { (self.of.rshutdown)(self.number, libc::SHUT_WR) };
     }
 
-    fn wait(&self, sockets: &mut [libc::pollfd]) -> Result<()> {
-        const AT_MOST_MS: c_int = 1_000;
-        let count = sockets.len() as libc::nfds_t;
+    fn wait(&self, asked: &mut [libc::pollfd]) -> Result<()> {
+        // Without a limit: after an rpoll whose time has passed all others of the process may turn round for ever (it
+        // counts who waits, and forgets to count that one off; librdmacm 56).
+        const NO_LIMIT: c_int = -1;
+        let count = asked.len() as libc::nfds_t;
         // SAFETY: the table has that many entries.
-        let found = unsafe { (self.of.rpoll)(sockets.as_mut_ptr(), count, AT_MOST_MS) };
+        let found = unsafe { (self.of.rpoll)(asked.as_mut_ptr(), count, NO_LIMIT) };
         match checked(found as isize) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             other => other.map(drop),

@@ -24,8 +24,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Of the threads that only wait or copy.
 const STACK_BYTES: usize = 256 << 10;
@@ -121,7 +120,7 @@ pub(super) struct Listening {
     arrived: Counter,
     waiting: Receiver<(OwnedFd, SocketAddr)>,
     /// Makes the listening thread end.
-    end: Arc<AtomicBool>,
+    end: Counter,
 }
 
 impl Listening {
@@ -135,12 +134,15 @@ impl Listening {
         socket.do_not_block()?;
         let arrived = Counter::to_poll()?;
         let (sender, waiting) = sync_channel(RDMA_BRIDGES_MAX);
-        let end = Arc::new(AtomicBool::new(false));
-        let (counter, ends) = (arrived.clone(), Arc::clone(&end));
+        let end = Counter::to_poll()?;
+        let (counter, ends) = (arrived.clone(), end.clone());
         thread::spawn("rblk-rdma", STACK_BYTES, move || {
-            while !ends.load(Ordering::Acquire) {
-                let mut asked = [poll_entry(socket.number(), libc::POLLIN)];
-                if socket.wait(&mut asked).is_err() || asked[0].revents & !libc::POLLIN != 0 {
+            loop {
+                let fds = [socket.number(), ends.raw_fd()];
+                let mut asked = fds.map(|fd| poll_entry(fd, libc::POLLIN));
+                let broken =
+                    socket.wait(&mut asked).is_err() || asked[0].revents & !libc::POLLIN != 0;
+                if broken || asked[1].revents != 0 {
                     return;
                 }
                 if let Ok((accepted, from)) = socket.accept() {
@@ -175,7 +177,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.end.store(true, Ordering::Release);
+        self.end.add();
     }
 }
 
