@@ -289,6 +289,58 @@ fn the_newest_data_is_not_invalidated() {
     story.ends_well();
 }
 
+/// A resync is over: both are whole, and the source's disk may be given up as well as the target's, also while the two
+/// are parted.
+#[test]
+fn a_source_is_invalidated_once_its_target_is_whole() {
+    let mut story = Story::with_primary();
+    let blocks = story.state(0).sectors / 8;
+    let block = story.block_in(3);
+    story.kill(1, false);
+    assert_eq!(story.write(0, block, 4), FrontResult::Done);
+    story.start(1);
+    story.heal();
+    assert_eq!(story.copied(0), 4, "it was the source");
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    assert_eq!(story.promote(1, false), Ok(()));
+    story.cut(10_000);
+    story.until("the link is down", |story| !story.connected_at(0) && !story.connected_at(1));
+    story.order(0, INVALIDATE);
+    story.heal();
+    assert_eq!(story.copied(1), blocks);
+    assert_eq!(story.read(1, block, 4), FrontResult::Done);
+    story.ends_well();
+}
+
+/// A node that is forced goes its own way, even if it writes nothing: the other learns of it when they meet, with
+/// nothing to copy. Else the two would part as strangers when the other is the one to go on.
+#[test]
+fn a_forced_node_that_wrote_nothing_takes_the_other_along() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(3);
+    assert_eq!(story.write_fua(0, block, 4), FrontResult::Done);
+    assert_eq!(story.flush(0), FrontResult::Done);
+    assert_eq!(story.command(0, Command::Demote), Ok(()));
+    let before = story.generation(0);
+    story.cut(10_000);
+    story.until("the link is down", |story| !story.connected_at(0) && !story.connected_at(1));
+    assert_eq!(story.promote(0, true), Ok(()));
+    assert_ne!(story.generation(0), before);
+    assert_eq!(story.state(0).out_of_sync_bytes, 0);
+    story.heal();
+    assert_eq!(story.copied(0), 0);
+    story.kill(0, true);
+    story.until("it is lost", |story| !story.connected_at(1));
+    assert_eq!(story.promote(1, true), Ok(()));
+    assert_eq!(story.write(1, block, 2), FrontResult::Done);
+    story.start(0);
+    story.rest(5_000);
+    assert_eq!(story.state(0).stand_alone, None);
+    story.heal();
+    assert_eq!(story.copied(1), 2, "only what was written without it");
+    story.ends_well();
+}
+
 /// The image is from before the disk ever held data: nothing is marked on it, and it is copied whole all the same.
 #[test]
 fn a_disk_restored_to_nothing_is_copied_whole() {

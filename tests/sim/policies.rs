@@ -203,6 +203,32 @@ fn the_secondary_loses_to_the_primary() {
     }
 }
 
+/// The link is back while one is still stepping down, on a slow disk. It is met as what it becomes: of one Primary a
+/// policy takes the data, of two nobody knows whose to take, and both would stand alone until an operator comes.
+#[test]
+fn who_is_stepping_down_is_met_as_a_secondary() {
+    let (mut story, here, there) = split([0, 3, 0, 1]);
+    let way = story.generation(1);
+    story.cut(600_000);
+    story.until("the link is down", |story| !story.connected());
+    story.world.nodes[0].media.slower = 1_500_000;
+    story.world.command(0, DEMOTE);
+    story.world.nodes[0].media.slower = 0;
+    story.world.net.parted_until = 0;
+    let greets = |story: &Story, node| story.state(node).connection == Connection::Greeting;
+    story.until("they greet", |story| greets(story, 0) && greets(story, 1));
+    assert_eq!(story.state(0).role, Role::Primary, "it still flushes");
+    story.until("it has stepped down", |story| story.state(0).role == Role::Secondary);
+    story.rest(1_000);
+    assert_eq!(story.state(0).stand_alone, None);
+    story.heal();
+    assert_eq!(story.copied(1), 3);
+    wins(&story, way);
+    assert_eq!(story.read(1, here, 2), FrontResult::Done);
+    assert_eq!(story.read(1, there, 1), FrontResult::Done);
+    story.ends_well();
+}
+
 #[test]
 fn a_primary_that_loses_steps_down_first() {
     let (mut story, here, _) = split([5, 4, 2, 1]);

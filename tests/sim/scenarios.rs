@@ -3,7 +3,7 @@
 use crate::fate::DiskPart;
 use crate::node::Source;
 use crate::story::{PEER_TIMEOUT_MS, Story};
-use rblk::limits::EXTENT_BLOCKS;
+use rblk::limits::{EXTENT_BLOCKS, EXTENT_SECTORS, IDLE_FLUSH_MS};
 use rblk::replica::event::{Command, CommandError, FrontResult};
 use rblk::wire::message::DiskState;
 
@@ -91,6 +91,26 @@ fn a_killed_primary_copies_the_extents_of_its_activity_log() {
     story.heal();
     assert_eq!(story.promote(1, false), Ok(()));
     assert_eq!(story.read(1, one, 1), FrontResult::Done);
+    story.ends_well();
+}
+
+/// The volume has more extents than the log has slots, and no client ever flushes: a write that finds no room waits for
+/// one flush of both disks, not for the time when one would come by itself.
+#[test]
+fn a_write_that_finds_no_room_in_the_log_waits_for_one_flush() {
+    let mut story = Story::with_primary();
+    let extents = story.state(0).sectors / EXTENT_SECTORS;
+    assert!(extents > story.world.plan.al_slots as u64);
+    let began = story.world.now;
+    for turn in 0..2 {
+        for extent in 0..extents as usize {
+            let (block, before) = (story.block_in(extent) + turn, story.world.now);
+            assert_eq!(story.write(0, block, 1), FrontResult::Done);
+            let waited = (story.world.now - before) / 1_000;
+            assert!(waited < 100, "{waited} ms for extent {extent}");
+        }
+    }
+    assert!(story.world.now - began < IDLE_FLUSH_MS * 1_000, "so nothing came by itself");
     story.ends_well();
 }
 

@@ -6,7 +6,7 @@
 use crate::net::{Content, Net};
 use crate::world::{Event, World};
 use rblk::wire::message::{Hello, Message, Outcome};
-use rblk::wire::{PROTOCOL_MAX, PROTOCOL_MIN};
+use rblk::wire::{PROTOCOL_3, PROTOCOL_MAX, PROTOCOL_MIN};
 
 /// The weather. Times in microseconds.
 #[derive(Default)]
@@ -86,7 +86,8 @@ impl World {
         }
         self.net.weather.skewed.push(conn);
         let version = if conn.is_multiple_of(2) { PROTOCOL_MAX + 1 } else { PROTOCOL_MIN - 1 };
-        Message::Hello(Hello { protocol_min: version, protocol_max: version, ..hello })
+        let config = if version < PROTOCOL_3 { 0 } else { hello.config };
+        Message::Hello(Hello { protocol_min: version, protocol_max: version, config, ..hello })
     }
 
     /// The connection ended in the middle of a reply: half of it is in the buffer.
