@@ -17,6 +17,7 @@
 //!
 //! Besides the `ublk` crate this is the only room with `unsafe`.
 
+mod allowed;
 pub mod bell;
 pub mod buffer;
 pub mod client;

@@ -1,15 +1,16 @@
 //! The one `io_uring` of a reactor thread.
 //!
 //! It promises that every operation pushed completes exactly once (multishot operations: with a last one),
-//! whatever the kernel's queues hold at that moment, and that no completion is lost. It must never be used
-//! from another thread than the one that made it: `SINGLE_ISSUER` and `DEFER_TASKRUN` depend on it, and the
-//! type is not `Send`.
+//! whatever the kernel's queues hold at that moment, and that no completion is lost. It does what rblk needs and
+//! nothing else (`allowed`). It must never be used from another thread than the one that made it: `SINGLE_ISSUER` and
+//! `DEFER_TASKRUN` depend on it, and the type is not `Send`.
 //!
 //! ```text
 //!   push ──► waiting ──► submission queue ══► kernel ══► completion queue ──► ready ──► next
 //!              (only while the queue is full)               (reaped whole by `wait`)
 //! ```
 
+use super::allowed;
 use super::counter::Counter;
 use super::faults::Verdict;
 pub use super::token::{Completion, Owner, Token};
@@ -79,6 +80,8 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(entries.saturating_mul(4))
             .dontfork()
+            // Until it is known what it may be asked for.
+            .setup_r_disabled()
             .build(entries)
             .map_err(|error| refused(&error))?;
         if !uring.params().is_feature_ext_arg() || !uring.params().is_feature_nodrop() {
@@ -86,6 +89,7 @@ impl Ring {
         }
         uring.submitter().register_files_sparse(RING_FILES_MAX)?;
         uring.submitter().register_buffers_sparse(RING_BUFFERS_MAX)?;
+        allowed::enable(&uring)?;
         let mut ring = Ring {
             uring,
             waiting: VecDeque::with_capacity(entries as usize),

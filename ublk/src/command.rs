@@ -9,6 +9,7 @@
 use crate::error::Error;
 use crate::features::{Unavailable, open_control};
 use crate::sys;
+use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode, squeue, types};
 use std::fs::File;
 use std::io;
@@ -80,7 +81,15 @@ impl Commands {
     pub(crate) fn open() -> Result<Commands, Error> {
         let control = open_control()?;
         let ring = IoUring::<squeue::Entry128>::builder()
+            .setup_r_disabled()
             .build(4)
+            .map_err(|error| Unavailable::NoIoUring(error.to_string()))?;
+        // Commands for drivers and nothing else, of all that a ring can do. A kernel that takes no list does without.
+        let _ = ring
+            .submitter()
+            .register_restrictions(&mut [Restriction::sqe_op(opcode::UringCmd80::CODE)]);
+        ring.submitter()
+            .register_enable_rings()
             .map_err(|error| Unavailable::NoIoUring(error.to_string()))?;
         Ok(Commands { ring, control, sent: 0, answer: Box::default() })
     }
