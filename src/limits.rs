@@ -327,6 +327,8 @@ pub const EVENTS_AT_ONCE: usize = 64;
 pub const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
 /// Clients of the control socket at once.
 pub const CONTROL_CLIENTS_MAX: usize = 32;
+/// Of those, so many may be of users who may only look: they must not keep root out.
+pub const CONTROL_STRANGERS_MAX: usize = CONTROL_CLIENTS_MAX / 2;
 /// Scrapes of the metrics at once: one Prometheus has one, a pair of them two. More are turned away.
 pub const METRICS_CLIENTS_MAX: usize = 4;
 /// Time for one scrape, in seconds: whoever takes longer to ask or to read is let go.

@@ -9,6 +9,7 @@
 //! One JSON object per line each way, at most [`crate::limits::CONTROL_LINE_BYTES_MAX`] bytes. A client
 //! may send several requests, one after the other.
 
+mod caller;
 pub mod client;
 pub mod line;
 pub mod proto;

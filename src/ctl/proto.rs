@@ -72,6 +72,28 @@ pub enum Request {
     Resize,
 }
 
+impl Request {
+    /// True if it changes nothing: whoever may open the socket may ask it. All others are for root and the daemon's own
+    /// user.
+    pub fn only_looks(&self) -> bool {
+        // Without `_`: who adds a request says here whose it is.
+        match self {
+            Request::Status | Request::Events { .. } => true,
+            Request::Promote { .. }
+            | Request::Demote
+            | Request::Detach { .. }
+            | Request::HandOver
+            | Request::Disconnect
+            | Request::Connect { .. }
+            | Request::Invalidate { .. }
+            | Request::Verify
+            | Request::StopVerify
+            | Request::Repair
+            | Request::Resize => false,
+        }
+    }
+}
+
 /// What the daemon answers.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]

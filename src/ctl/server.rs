@@ -7,14 +7,15 @@
 //! ```
 //!
 //! Promises: never two servers for one resource in a run directory; a client can neither hold memory
-//! without bound nor block another one. Never: a socket that others than its owner may open, or the
-//! socket of a living daemon removed.
+//! without bound nor block another one. The socket is its owner's alone; who opens it to others lets them
+//! look, and no more (`caller`). Never: the socket of a living daemon removed.
 
+use super::caller::Caller;
 use super::line::Lines;
 use super::proto::{Reply, Request, decode, encode};
 use crate::error::{Error, Kind, Result};
 use crate::io::thread::{accept_until, spawn};
-use crate::limits::{CONTROL_CLIENTS_MAX, CONTROL_LINE_BYTES_MAX};
+use crate::limits::{CONTROL_CLIENTS_MAX, CONTROL_LINE_BYTES_MAX, CONTROL_STRANGERS_MAX};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -56,12 +57,15 @@ pub struct Server {
 }
 
 struct Shared {
+    /// Of the resource.
+    name: String,
     handler: Box<dyn Handler>,
     stopping: AtomicBool,
     clients: Mutex<Vec<ClientThread>>,
 }
 
 struct ClientThread {
+    caller: Caller,
     stream: UnixStream,
     thread: JoinHandle<()>,
 }
@@ -83,6 +87,7 @@ impl Server {
             )
         })?;
         let shared = Arc::new(Shared {
+            name: name.to_owned(),
             handler,
             stopping: AtomicBool::new(false),
             clients: Mutex::new(Vec::new()),
@@ -201,11 +206,12 @@ fn listen(path: &Path) -> std::io::Result<UnixListener> {
 fn admit(shared: &Arc<Shared>, stream: UnixStream) {
     let mut clients = shared.clients.lock();
     clients.retain(|client| !client.thread.is_finished());
-    let full = clients.len() >= CONTROL_CLIENTS_MAX;
-    let (Ok(copy), false) = (stream.try_clone(), full) else {
+    let caller = Caller::of(&stream);
+    let full = full(caller, clients.iter().map(|client| client.caller));
+    let (Ok(copy), None) = (stream.try_clone(), &full) else {
         drop(clients);
         let error = Error::new(Kind::Busy, "The daemon does not take this command")
-            .why(format!("{CONTROL_CLIENTS_MAX} clients are connected already"))
+            .why(full.unwrap_or_else(|| "it has no descriptor left".to_owned()))
             .remedy("end some of them, or try again");
         let mut lines = Lines::new(stream);
         // A short limit: this is the listener's thread. The line fits every socket buffer.
@@ -213,19 +219,34 @@ fn admit(shared: &Arc<Shared>, stream: UnixStream) {
         return;
     };
     let of_thread = Arc::clone(shared);
-    let spawned = spawn("rblk-ctl-client", STACK_BYTES, move || serve(&of_thread, stream));
+    let spawned = spawn("rblk-ctl-client", STACK_BYTES, move || serve(&of_thread, stream, caller));
     if let Ok(thread) = spawned {
-        clients.push(ClientThread { stream: copy, thread });
+        clients.push(ClientThread { caller, stream: copy, thread });
     }
 }
 
+/// Why there is no place for `caller` beside those who are connected.
+fn full(caller: Caller, connected: impl Iterator<Item = Caller>) -> Option<String> {
+    let (trusted, strangers): (Vec<_>, Vec<_>) = connected.partition(|other| other.is_trusted());
+    if trusted.len() + strangers.len() >= CONTROL_CLIENTS_MAX {
+        return Some(format!("{CONTROL_CLIENTS_MAX} clients are connected already"));
+    }
+    let many = !caller.is_trusted() && strangers.len() >= CONTROL_STRANGERS_MAX;
+    many.then(|| {
+        format!("{CONTROL_STRANGERS_MAX} clients of users who may only look are connected already")
+    })
+}
+
 /// Answers one client until it leaves, breaks the protocol or falls silent.
-fn serve(shared: &Shared, stream: UnixStream) {
+fn serve(shared: &Shared, stream: UnixStream, caller: Caller) {
     let mut lines = Lines::new(stream);
     loop {
         let reply = match lines.read(IDLE_TIMEOUT) {
             Ok(Some(line)) => match decode::<Request>(&line) {
-                Ok(request) => shared.handler.call(request),
+                Ok(request) => match caller.may(&request, &shared.name) {
+                    Ok(()) => shared.handler.call(request),
+                    Err(refused) => refused.into(),
+                },
                 Err(error) => Reply::from(error),
             },
             Err(error) if error.kind() == ErrorKind::InvalidData => {

@@ -114,6 +114,45 @@ fn too_many_clients_are_turned_away_with_a_reason() {
 }
 
 #[test]
+fn those_who_may_only_look_leave_places_for_root() {
+    let (root, stranger) = (Caller::new(Some(0), 0), Caller::new(Some(1000), 0));
+    let full_for = |caller, strangers, trusted| {
+        let all = std::iter::repeat_n(stranger, strangers);
+        full(caller, all.chain(std::iter::repeat_n(root, trusted))).is_some()
+    };
+    let (most, half) = (CONTROL_CLIENTS_MAX, CONTROL_STRANGERS_MAX);
+    assert!(!full_for(stranger, half - 1, most - half));
+    assert!(full_for(stranger, half, 0) && !full_for(root, half, 0));
+    assert!(!full_for(root, half, most - half - 1) && full_for(root, half, most - half));
+    assert!(!full_for(stranger, 0, most - 1) && full_for(stranger, 0, most));
+}
+
+#[test]
+fn a_stranger_s_orders_do_not_reach_the_handler() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let shared = Shared {
+        name: "swarm".to_owned(),
+        handler: Box::new(Fake(Arc::clone(&calls))),
+        stopping: AtomicBool::new(false),
+        clients: Mutex::new(Vec::new()),
+    };
+    let (here, there) = UnixStream::pair().expect("socketpair");
+    let server = std::thread::spawn(move || serve(&shared, there, Caller::new(Some(1000), 0)));
+    let mut lines = Lines::new(here);
+    let mut ask = |request: &Request| -> Reply {
+        lines.write(&encode(request).expect("line"), WRITE_TIMEOUT).expect("sent");
+        let line = lines.read(Duration::from_secs(10)).expect("in time").expect("line");
+        decode(&line).expect("valid")
+    };
+    assert!(matches!(ask(&Request::Status), Reply::Status { .. }));
+    assert!(matches!(ask(&Request::Demote), Reply::Error { kind: Kind::Io, .. }));
+    assert!(matches!(ask(&Request::Status), Reply::Status { .. }), "it may go on looking");
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    drop(lines);
+    server.join().expect("no panic");
+}
+
+#[test]
 fn garbage_gets_an_answer_and_harms_nobody() {
     let dir = tempfile::tempdir().expect("dir");
     let (server, calls) = server(dir.path());

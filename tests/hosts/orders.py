@@ -4,6 +4,8 @@ import mmap
 import os
 import random
 import socket
+import subprocess
+import sys
 import time
 
 from apart import expect_only_difference
@@ -177,3 +179,82 @@ def _ruin(path, size):
 
 def _why(node):
     return node.status()['rblk']['why']['not-connected']
+
+
+# Becomes user 1000, who may not search the folder of the program: it is started by its descriptor.
+STRANGER = """if True:
+    import os, sys
+    os.setgroups([])
+    os.setresgid(1000, 1000, 1000)
+    os.setresuid(1000, 1000, 1000)
+    os.execve(int(sys.argv[1]), sys.argv[2:], os.environ)
+"""
+# Becomes user 1000, takes all the connections that he gets, and tells what he hears.
+CROWD = """if True:
+    import contextlib, os, socket, sys
+    os.setgroups([])
+    os.setresgid(1000, 1000, 1000)
+    os.setresuid(1000, 1000, 1000)
+    turned_away, kept = 0, []
+    for _ in range(40):
+        kept.append(socket.socket(socket.AF_UNIX))
+        kept[-1].settimeout(20)
+        kept[-1].connect(sys.argv[1])
+        with contextlib.suppress(BrokenPipeError):  # turned away before it asks
+            kept[-1].sendall(b'{"v":1,"request":"status"}\\n')
+        turned_away += b'users who may only look' in kept[-1].recv(1 << 16)
+    print(turned_away, flush=True)
+    sys.stdin.read()
+"""
+
+
+def _as_stranger(node, *arguments):
+    program = os.open(node.lab.rblk, os.O_RDONLY)
+    try:
+        return subprocess.run([sys.executable, '-c', STRANGER, str(program), 'rblk', arguments[0], '--run-dir',
+                               node.run_dir, *arguments[1:]], pass_fds=[program], capture_output=True, text=True,
+                              timeout=60)
+    finally:
+        os.close(program)
+
+
+def _other_users():
+    """True where this program may become somebody else."""
+    with open('/proc/self/uid_map', encoding='ascii') as ranges:
+        return any(int(line.split()[0]) <= 1000 < int(line.split()[0]) + int(line.split()[2]) for line in ranges)
+
+
+def test_another_user_may_look_where_he_is_let_in_and_change_nothing():
+    if not _other_users():
+        print('      not tested: only root has other users')
+        return
+    with Lab() as lab:
+        client = lab.start()
+        control = f'{lab.a.run_dir}/t.sock'
+        assert os.stat(control).st_mode & 0o777 == 0o600
+        refused = _as_stranger(lab.a, 'status', 't')
+        assert refused.returncode == 1 and 'run the command as root' in refused.stderr, refused.stderr
+        os.chmod(control, 0o666)
+        looked = _as_stranger(lab.a, 'status', 't', '--json')
+        assert looked.returncode == 0 and '"UpToDate"' in looked.stdout, looked.stderr
+        before = lab.a.status()['devices'], lab.a.generation()
+        for order in ('promote', 'promote --force', 'demote', 'detach', 'detach --force', 'detach --hand-over',
+                      'disconnect', 'connect', 'connect --discard-my-data', 'invalidate', 'invalidate --peer',
+                      'verify', 'verify --stop', 'verify --repair', 'resize'):
+            verb, *options = order.split()
+            refused = _as_stranger(lab.a, verb, 't', *options)
+            assert refused.returncode == 1, f'{order}: {refused}'
+            for word in ('user 1000 may look', 'change nothing', 'as root'):
+                assert word in refused.stderr, f'{order}: {refused.stderr}'
+        assert (lab.a.status()['devices'], lab.a.generation()) == before
+        assert lab.a.connection() == 'Connected' and lab.a.status()['role'] == 'Primary'
+        crowd = subprocess.Popen([sys.executable, '-c', CROWD, control], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True)
+        assert crowd.stdout.readline() == '24\n', 'sixteen of the forty are served'
+        lab.a.status()
+        lab.a.rblk('disconnect', 't')
+        crowd.communicate(timeout=10)
+        lab.a.rblk('connect', 't')
+        lab.synced()
+        client.close()
+        lab.finish()
