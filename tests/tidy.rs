@@ -38,7 +38,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("salvage", &["error", "io"]),
     ("pair", &["config", "error", "io::tls", "key", "meta"]),
     ("metrics", &["ctl", "error", "io::thread"]),
-    ("ctl", &["config", "error", "io::thread", "meta", "replica", "wire::message"]),
+    (
+        "ctl",
+        &["config", "error", "io::socket_peer", "io::thread", "meta", "replica", "wire::message"],
+    ),
     (
         "daemon",
         &[

@@ -6,6 +6,7 @@
 
 use super::proto::Request;
 use crate::error::{Error, Kind};
+use crate::io::socket_peer::peer_of;
 use std::os::unix::net::UnixStream;
 
 /// The user who connected, as the kernel saw him then (`SO_PEERCRED`).
@@ -19,7 +20,7 @@ pub(super) struct Caller {
 impl Caller {
     /// Who is at the other end of `stream`.
     pub(super) fn of(stream: &UnixStream) -> Caller {
-        let uid = rustix::net::sockopt::socket_peercred(stream).ok().map(|peer| peer.uid.as_raw());
+        let uid = peer_of(stream).ok().map(|peer| peer.user.as_raw());
         Caller::new(uid, rustix::process::geteuid().as_raw())
     }
 

@@ -1,6 +1,7 @@
 //! Lines over a stream, bounded in bytes and in time: a peer that sends slowly, or without end, costs
 //! one buffer and one deadline.
 
+use crate::io::socket_peer::peer_of;
 use crate::limits::CONTROL_LINE_BYTES_MAX;
 use rustix::process::PidfdFlags;
 use std::io::{self, Read, Write};
@@ -103,7 +104,7 @@ impl Lines {
 
     /// The process at the other end; `None` if it cannot be told, or is this one.
     pub(super) fn peer_process(&self) -> Option<OwnedFd> {
-        let pid = rustix::net::sockopt::socket_peercred(&self.stream).ok()?.pid;
+        let pid = peer_of(&self.stream).ok()?.process?;
         if pid == rustix::process::getpid() {
             return None;
         }

@@ -28,6 +28,7 @@ pub mod faults;
 pub mod net;
 pub mod peer;
 pub mod ring;
+pub mod socket_peer;
 pub mod thread;
 pub mod tls;
 mod token;

@@ -4,6 +4,7 @@
 //! file that somebody listens on is never removed, nor is one that is not ours when we stop.
 
 use crate::io::client::Door;
+use crate::io::socket_peer::{SocketPeer, peer_of};
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -129,10 +130,11 @@ impl Listener {
     /// noticed at the first receive.
     fn prepare(&self, fd: BorrowedFd<'_>) -> String {
         match &self.address {
-            Address::Unix(_) => match sockopt::socket_peercred(fd) {
-                Ok(who) => {
-                    format!("pid {} of uid {}", who.pid.as_raw_nonzero(), who.uid.as_raw())
+            Address::Unix(_) => match peer_of(fd) {
+                Ok(SocketPeer { process: Some(pid), user }) => {
+                    format!("pid {} of uid {}", pid.as_raw_nonzero(), user.as_raw())
                 }
+                Ok(SocketPeer { user, .. }) => format!("a process of uid {}", user.as_raw()),
                 Err(_) => "an unknown process".to_owned(),
             },
             Address::Tcp(_) => {
