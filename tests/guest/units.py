@@ -15,7 +15,8 @@ UNITS = '/usr/local/lib/systemd/system/rblk'
 def test_a_volume_is_enabled_and_says_what_it_does(lab):
     for guest in lab.guests:
         configure(guest)
-        said = guest.sh(f'systemd-analyze verify {UNITS}@vol.service {UNITS}-primary@vol.service')
+        said = guest.sh(f'systemd-analyze verify --man=no {UNITS}@vol.service {UNITS}-primary@vol.service '
+                         f'{UNITS}-verify@vol.service')
         assert 'rblk' not in said, said
     for job, guest in [(guest.bg('systemctl start rblk.target rblk@vol'), guest) for guest in lab.guests]:
         guest.join(job)
@@ -36,6 +37,31 @@ def test_the_first_primary_makes_the_file_system(lab):
     one.sh('mkfs.ext4 -q /dev/rblk/vol; systemctl enable srv-vol.mount; systemctl start srv-vol.mount; '
            'echo kept > /srv/vol/file')
     keep(one)
+
+
+def test_a_group_is_let_in_and_may_look(lab):
+    _, two = lab.guests
+    stranger = 'setpriv --reuid 65534 --regid adm --clear-groups rblk'
+    refused = two.result(two.bg(f'{stranger} status vol'))
+    assert refused.status == 1 and 'as root' in refused.output, refused.output
+    conf = '/etc/systemd/system/rblk@.service.d/look.conf'
+    line = "ExecStartPost=-+/bin/sh -c 'chgrp adm /run/rblk/%i.sock && chmod 0660 /run/rblk/%i.sock'"
+    two.sh(f'mkdir -p $(dirname {conf})\ncat > {conf} << "END"\n[Service]\n{line}\nEND\n'
+           'systemctl daemon-reload; systemctl restart rblk@vol')
+    wait_for(two, 'synced')
+    two.sh(f'{stranger} status vol')
+    refused = two.result(two.bg(f'{stranger} disconnect vol'))
+    assert refused.status == 1 and 'user 65534 may look' in refused.output, refused.output
+    two.sh(f'rm {conf}; systemctl daemon-reload; systemctl restart rblk@vol')
+    wait_for(two, 'synced')
+
+
+def test_a_verify_is_confined_and_works(lab):
+    one, _ = lab.guests
+    one.sh('systemctl start rblk-verify@vol')
+    until(one, 'test "$(systemctl show -P ActiveState rblk-verify@vol)" != active', 300)
+    said = one.sh('systemctl show -P Result -P ExecMainStatus rblk-verify@vol')
+    assert said.split() == ['success', '0'], journal(one)
 
 
 def test_a_restart_under_fio_is_a_wait_and_no_error(lab):
