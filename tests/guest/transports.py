@@ -100,11 +100,67 @@ def test_smc_carries_a_volume_or_the_daemon_says_what_lacks(lab):
     compare_disks(lab)
 
 
-def threads(guest):
+def _threads(guest):
     """What the threads of the daemon are at."""
     return guest.sh('hostname; for t in /proc/$(cat /tmp/daemon)/task/*; do echo $(cat $t/comm) '
                     '$(cut -d" " -f3,14,15 $t/stat): $(head -2 $t/stack | tr "\\n" " ") $(cat $t/syscall); done; '
-                    'ls -l /proc/$(cat /tmp/daemon)/fd | cut -c40-; rdma res')
+                    'rdma res; tail -20 /tmp/daemon.log')
+
+
+def _soft_roce(lab):
+    for guest in lab.guests:
+        guest.sh('modprobe crc32_generic 2> /dev/null; modprobe -a rdma_rxe rdma_ucm ib_uverbs && '
+                 'rdma link add rxe0 type rxe netdev eth0 && rdma link')
+
+
+def _packets(guest):
+    return int(guest.sh('cat /sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts'))
+
+
+def _works(lab, in_use):
+    """Both come up, and fio finds what it wrote."""
+    one, _ = lab.guests
+    for guest in lab.guests:
+        guest.sh('rblk create vol --in-sync --force')
+        attach(guest, '--primary' if guest is one else '')
+    wait_for(one, 'synced')
+    for guest in lab.guests:
+        said = status(guest)
+        assert said['rblk'].get('transport-in-use') == in_use, said
+    assert f'in-use:{in_use}' in one.sh('rblk status vol')
+    _verifies(one, 48)
+
+
+def _verifies(one, mib):
+    one.sh(f'fio --name=v --filename={device(one)} --rw=randrw --bsrange=4k-128k --iodepth=32 --ioengine=libaio '
+           f'--direct=1 --size={mib}M --verify=crc32c --verify_fatal=1', timeout=300)
+
+
+def _is_killed(lab):
+    """Daemons die under load: the Primary's is a stall, the Secondary's a short resync."""
+    one, two = lab.guests
+    path = device(one)
+    fio = one.bg(f'fio --name=k --filename={path} --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio --direct=1 '
+                 '--size=64M --verify=crc32c --verify_backlog=256 --time_based --runtime=30', timeout=180)
+    try:
+        for guest in (one, two, one):
+            time.sleep(5)
+            kill_daemon(guest)
+            attach(guest)
+            assert device(one) == path, 'the same device goes on'
+        said = one.join(fio)
+        assert re.search(r'err= *0', said), said
+        wait_for(one, 'synced')
+    except AssertionError:
+        print('\n'.join(_threads(guest) for guest in lab.guests))
+        raise
+
+
+def _threads(guest):
+    """What the threads of the daemon are at."""
+    return guest.sh('hostname; for t in /proc/$(cat /tmp/daemon)/task/*; do echo $(cat $t/comm) '
+                    '$(cut -d" " -f3,14,15 $t/stat): $(head -2 $t/stack | tr "\\n" " ") $(cat $t/syscall); done; '
+                    'rdma res; tail -20 /tmp/daemon.log')
 
 
 def _soft_roce(lab):
@@ -152,5 +208,5 @@ def _is_killed(lab):
     try:
         wait_for(one, 'synced')
     except AssertionError:
-        print('\n'.join(threads(guest) for guest in lab.guests))
+        print('\n'.join(_threads(guest) for guest in lab.guests))
         raise

@@ -87,7 +87,7 @@ impl Way {
     }
 }
 
-fn is_not_yet(error: &std::io::Error) -> bool {
+pub(super) fn is_not_yet(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 

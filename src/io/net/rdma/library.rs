@@ -132,7 +132,7 @@ impl RdmaSocket {
         checked(done as isize).map(drop)
     }
 
-    /// Somebody who has connected, and from where. Waits for him.
+    /// Somebody who has connected, and from where; [`ErrorKind::WouldBlock`] if nobody has.
     pub(super) fn accept(&self) -> Result<(RdmaSocket, SocketAddr)> {
         let mut room = std::mem::MaybeUninit::<libc::sockaddr_storage>::zeroed();
         let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;

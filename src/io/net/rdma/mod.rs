@@ -18,13 +18,14 @@ use super::super::counter::Counter;
 use super::super::thread;
 use crate::limits::{LISTEN_BACKLOG, RDMA_BRIDGES_MAX};
 use crate::sync::{Receiver, SyncSender, sync_channel};
-use bridge::Far;
 use library::RdmaSocket;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Of the threads that only wait or copy.
 const STACK_BYTES: usize = 256 << 10;
@@ -32,6 +33,8 @@ const STACK_BYTES: usize = 256 << 10;
 const PAIR_BYTES: usize = 1 << 20;
 /// The first byte of a pair: it is connected, and what follows comes from the peer.
 const CONNECTED: u8 = 0;
+/// How often it is looked whether somebody has connected.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Longest reason for a connection that was not made, in bytes.
 const REASON_BYTES: usize = 512;
 
@@ -120,7 +123,7 @@ pub(super) struct Listening {
     arrived: Counter,
     waiting: Receiver<(OwnedFd, SocketAddr)>,
     /// Makes the listening thread end.
-    end: Counter,
+    end: Arc<AtomicBool>,
 }
 
 impl Listening {
@@ -134,20 +137,19 @@ impl Listening {
         socket.do_not_block()?;
         let arrived = Counter::to_poll()?;
         let (sender, waiting) = sync_channel(RDMA_BRIDGES_MAX);
-        let end = Counter::to_poll()?;
-        let (counter, ends) = (arrived.clone(), end.clone());
+        let end = Arc::new(AtomicBool::new(false));
+        let (counter, ends) = (arrived.clone(), Arc::clone(&end));
         thread::spawn("rblk-rdma", STACK_BYTES, move || {
-            loop {
-                let fds = [socket.number(), ends.raw_fd()];
-                let mut asked = fds.map(|fd| poll_entry(fd, libc::POLLIN));
-                let broken =
-                    socket.wait(&mut asked).is_err() || asked[0].revents & !libc::POLLIN != 0;
-                if broken || asked[1].revents != 0 {
-                    return;
-                }
-                if let Ok((accepted, from)) = socket.accept() {
-                    // Whoever cannot be had is closed, and sees that.
-                    let _closed = admit(accepted, from, &sender, &counter);
+            while !ends.load(Ordering::Acquire) {
+                match socket.accept() {
+                    Ok((accepted, from)) => {
+                        // Whoever cannot be had is closed, and sees that.
+                        let _closed = admit(accepted, from, &sender, &counter);
+                    }
+                    // Not by rpoll: it may notice a connection only when it wakes up by itself, seconds later, since
+                    // another thread of the library reads what it waits for (librdmacm 56).
+                    Err(error) if bridge::is_not_yet(&error) => std::thread::sleep(LOOK_AGAIN),
+                    Err(_) => return,
                 }
             }
         })?;
@@ -177,7 +179,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.end.add();
+        self.end.store(true, Ordering::Release);
     }
 }
 
