@@ -100,6 +100,13 @@ def test_smc_carries_a_volume_or_the_daemon_says_what_lacks(lab):
     compare_disks(lab)
 
 
+def threads(guest):
+    """What the threads of the daemon are at."""
+    return guest.sh('hostname; for t in /proc/$(cat /tmp/daemon)/task/*; do echo $(cat $t/comm) '
+                    '$(cut -d" " -f3,14,15 $t/stat): $(head -2 $t/stack | tr "\\n" " ") $(cat $t/syscall); done; '
+                    'ls -l /proc/$(cat /tmp/daemon)/fd | cut -c40-; rdma res')
+
+
 def _soft_roce(lab):
     for guest in lab.guests:
         guest.sh('modprobe crc32_generic 2> /dev/null; modprobe -a rdma_rxe rdma_ucm ib_uverbs && '
@@ -142,4 +149,8 @@ def _is_killed(lab):
         assert device(one) == path, 'the same device goes on'
     said = one.join(fio)
     assert re.search(r'err= *0', said), said
-    wait_for(one, 'synced')
+    try:
+        wait_for(one, 'synced')
+    except AssertionError:
+        print('\n'.join(threads(guest) for guest in lab.guests))
+        raise
