@@ -101,13 +101,14 @@ impl Verify {
             .why("somebody has begun another verify meanwhile")
             .remedy(format!("wait for what `rblk status {name}` says of that")));
         }
-        if found.differing_bytes == 0 {
+        let left = found.differing_bytes + found.peer_unreadable_bytes;
+        if left == 0 {
             say(&format!("{name}: {copied} copied to the other node, and stable there."));
             return if found.is_clean() { Ok(()) } else { Err(self.failed(&found)) };
         }
-        let left = units::bytes(found.differing_bytes);
+        let left = units::bytes(left);
         Err(Error::new(Kind::Refused, format!("{name} is not repaired as a whole"))
-            .why(format!("{copied} were copied, and {left} differ still: see `rblk status {name}`"))
+            .why(format!("{copied} were copied, and {left} were not: see `rblk status {name}`"))
             .remedy(format!(
                 "once both disks are up to date and this node is the only Primary, run `rblk verify {name} --repair` \
                  again"

@@ -82,13 +82,15 @@ pub(super) fn log_repair_begins(found: &Verified) {
 
 /// The end of that.
 pub(super) fn log_repair_ends(found: &Verified) {
-    let Verified { differing_bytes, repaired_bytes, .. } = *found;
-    if differing_bytes == 0 {
+    let Verified { differing_bytes, peer_unreadable_bytes, repaired_bytes, .. } = *found;
+    if differing_bytes + peer_unreadable_bytes == 0 {
         tracing::info!("repair done: {repaired_bytes} bytes were copied to the peer");
     } else {
         tracing::error!(
             differing_bytes,
-            "repair ended: {repaired_bytes} bytes were copied to the peer, {differing_bytes} bytes differ still"
+            peer_unreadable_bytes,
+            "repair ended: {repaired_bytes} bytes were copied to the peer; {differing_bytes} bytes differ still, and \
+             {peer_unreadable_bytes} bytes that could not be read there were not written anew"
         );
     }
 }

@@ -248,8 +248,9 @@ impl Replica {
 
     /// A flush of both has ended: what it covered is stable at the peer.
     pub(super) fn repair_is_stable(&mut self) {
-        let blocks = self.repair.closed.drain(..).map(|span| blocks_of(&span.blocks())).sum();
-        self.verify.repaired(blocks);
+        for span in self.repair.closed.drain(..) {
+            self.verify.repaired(&span.blocks());
+        }
     }
 
     /// What the peer sends may be a repair: it is Primary, and no resync runs.

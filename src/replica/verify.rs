@@ -73,11 +73,11 @@ pub struct Verified {
     pub total_bytes: u64,
     /// Of that, done.
     pub done_bytes: u64,
-    /// Of that, different on the two disks, and not marked out of sync by anything else.
+    /// Of that, different on the two disks, not marked out of sync by anything else, and not repaired since.
     pub differing_bytes: u64,
     /// Of that, not readable on this node's disk.
     pub unreadable_bytes: u64,
-    /// Of that, not readable on the peer's disk.
+    /// Of that, not readable on the peer's disk, and not written anew there since.
     pub peer_unreadable_bytes: u64,
     /// Of that, left out: clients of the peer were writing there at each attempt.
     pub busy_bytes: u64,
@@ -116,8 +116,8 @@ pub(super) struct Verify {
     again: VecDeque<Again>,
     pub(super) pace: Pace,
     pub(super) differences: Vec<Range<u64>>,
-    /// Blocks that differ and found no room there.
-    unlisted: u64,
+    /// Of those, the blocks that the peer's disk did not read: whether they differ is not known.
+    unread: Vec<Range<u64>>,
     /// What was read for the peer by the operation that has just ended.
     for_peer: Option<Digests>,
     /// The peer's last question.
@@ -133,7 +133,7 @@ impl Verify {
             again: VecDeque::with_capacity(2 * VERIFY_JOBS_MAX),
             pace: Pace::new(),
             differences: Vec::new(),
-            unlisted: 0,
+            unread: Vec::new(),
             for_peer: None,
             asked: None,
         }
@@ -177,7 +177,7 @@ impl Verify {
         self.cursor = 0;
         self.again.clear();
         self.differences.clear();
-        self.unlisted = 0;
+        self.unread.clear();
         self.pace.begins(now);
     }
 
@@ -196,9 +196,20 @@ impl Verify {
         self.pace.begins(now);
     }
 
-    /// So many more blocks are equal, on stable media.
-    pub(super) fn repaired(&mut self, blocks: u64) {
-        self.verified.repaired_bytes += blocks * BLOCK_BYTES;
+    /// These blocks of the list are equal now, on stable media.
+    pub(super) fn repaired(&mut self, blocks: &Range<u64>) {
+        let common = |run: &Range<u64>| {
+            run.end.min(blocks.end).saturating_sub(run.start.max(blocks.start)) * BLOCK_BYTES
+        };
+        let (all, unread) = (common(blocks), self.unread.iter().map(common).sum::<u64>());
+        self.verified.repaired_bytes += all;
+        // What is only told is no reason to end: a sum that does not fit is the simulator's to find.
+        let found = &mut self.verified;
+        debug_assert!(
+            found.peer_unreadable_bytes >= unread && found.differing_bytes >= all - unread
+        );
+        found.peer_unreadable_bytes = found.peer_unreadable_bytes.saturating_sub(unread);
+        found.differing_bytes = found.differing_bytes.saturating_sub(all - unread);
     }
 
     /// What was found and is not repaired.
@@ -210,9 +221,6 @@ impl Verify {
                 _ => self.differences.push(run),
             }
         }
-        let listed: u64 = self.differences.iter().map(|run| run.end - run.start).sum();
-        self.verified.differing_bytes = (listed + self.unlisted) * BLOCK_BYTES;
-        self.verified.peer_unreadable_bytes = 0; // written anew, or listed
         self.verified.stage = VerifyStage::Done; // when it was verified, it was
     }
 
@@ -269,14 +277,31 @@ impl Verify {
     }
 
     fn differs(&mut self, block: u64) {
-        let full = self.differences.len() >= DIFFERENCES_MAX;
-        match self.differences.last_mut() {
-            Some(last) if last.end == block => last.end += 1,
-            // Not with those before it: what lies between is not known to differ, or to be readable.
-            _ if full => self.unlisted += 1,
-            _ => self.differences.push(block..block + 1),
+        list(&mut self.differences, block);
+    }
+
+    /// The peer's disk does not read the span.
+    fn is_unread(&mut self, span: Span) {
+        self.verified.peer_unreadable_bytes += span.bytes();
+        for block in span.blocks() {
+            // What finds no room here must not be repaired: nobody would know what it was.
+            if list(&mut self.unread, block) {
+                self.differs(block);
+            }
         }
     }
+}
+
+/// False if there is no room: the next verify finds it.
+fn list(runs: &mut Vec<Range<u64>>, block: u64) -> bool {
+    let full = runs.len() >= DIFFERENCES_MAX;
+    match runs.last_mut() {
+        Some(last) if last.end == block => last.end += 1,
+        // Not with those before it: what lies between is not known to differ, or to be readable.
+        _ if full => return false,
+        _ => runs.push(block..block + 1),
+    }
+    true
 }
 
 impl Replica {
@@ -491,10 +516,7 @@ impl Replica {
             (Some(own), Some(peers)) => self.compare(request.span, own, peers),
             _ if job.skipped => return self.verify.skipped(job.again, self.now),
             (None, _) => self.verify.verified.unreadable_bytes += bytes,
-            (_, None) => {
-                self.verify.verified.peer_unreadable_bytes += bytes;
-                request.span.blocks().for_each(|block| self.verify.differs(block));
-            }
+            (_, None) => self.verify.is_unread(request.span),
         }
         self.verify.verified.done_bytes += bytes;
     }
@@ -512,8 +534,7 @@ impl Replica {
         if here {
             found.unreadable_bytes += span.bytes();
         } else {
-            found.peer_unreadable_bytes += span.bytes();
-            span.blocks().for_each(|block| self.verify.differs(block));
+            self.verify.is_unread(span);
         }
     }
 

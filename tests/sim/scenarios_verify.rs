@@ -249,6 +249,39 @@ fn what_cannot_be_read_is_told() {
     }
 }
 
+/// What the peer could not read is not known to differ, and does not come to be by a repair that did not get there:
+/// this node's disk cannot read it either, or is given up meanwhile. (Seeds 704121 and 798620.)
+#[test]
+fn what_the_peer_could_not_read_and_was_not_repaired_does_not_differ() {
+    for given_up in [false, true] {
+        let mut story = Story::with_primary();
+        story.fail_next(1, DiskPart::Data);
+        let found = story.verify(0);
+        assert!(found.peer_unreadable_bytes > 0, "{found:?}");
+        let listed = story.differences(0);
+        if given_up {
+            story.world.nodes[0].delay_next = Some(500_000); // its read is under way
+            assert_eq!(story.command(0, Command::Repair), Ok(()));
+            story.fail_next(0, DiskPart::Flush);
+            story.begin_flush(0);
+        } else {
+            story.fail_next(0, DiskPart::Data);
+            assert_eq!(story.command(0, Command::Repair), Ok(()));
+        }
+        let left = story.repair_ends(0);
+        assert_eq!(left.differing_bytes, 0, "nobody has seen a difference");
+        assert_eq!(left.peer_unreadable_bytes, found.peer_unreadable_bytes);
+        assert_eq!(story.differences(0), listed, "the next repair tries it again");
+        if !given_up {
+            let done = story.repair(0);
+            assert_eq!(done.repaired_bytes, found.peer_unreadable_bytes);
+            assert_eq!((done.differing_bytes, done.peer_unreadable_bytes), (0, 0));
+            assert_eq!(story.differences(0), []);
+            story.ends_well();
+        }
+    }
+}
+
 /// The Primary's power goes at any moment of a repair, and the other's daemon lives on: what differs is repaired by
 /// then or not, and the wrong half is never copied over the right one.
 #[test]
