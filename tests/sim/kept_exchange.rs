@@ -137,3 +137,31 @@ fn nothing_is_copied_that_only_the_target_has_on_record() {
     assert_eq!(story.read(0, late, 8), FrontResult::Done);
     story.ends_well();
 }
+
+/// The policy says who loses, by the changes that each has made. The loser dies when it has the winner's bits on its
+/// disk: they do not count for its own, since by then it is on record that it loses.
+#[test]
+fn bits_of_the_source_are_no_changes_of_a_target_that_dies() {
+    for turn in 0..8 {
+        let (mut story, _, there) = policies::split([4, 0, 0, 1]);
+        for _ in 0..turn {
+            story.world.rng.next();
+        }
+        for block in 1..5 {
+            story.world.scribble(1, there + block);
+            story.until("it is written", |story| story.world.scribbles_pending() == 0);
+        }
+        let way = story.generation(1);
+        for node in [0, 1] {
+            assert_eq!(story.command(node, Command::Demote), Ok(()));
+        }
+        story.until("the loser has the bits of both", |story| {
+            story.world.nodes[0].disk.meta.record().covers(there + 4)
+        });
+        story.kill(0, false);
+        story.start(0);
+        story.heal();
+        policies::wins(&story, way);
+        story.ends_well();
+    }
+}
