@@ -4,6 +4,7 @@
 use crate::dual::two_primaries;
 use crate::policies;
 use crate::story::Story;
+use rblk::limits::META_STEPS_MAX;
 use rblk::replica::Replication;
 use rblk::replica::event::{Command, FrontResult};
 use rblk::wire::message::DiskState;
@@ -164,4 +165,30 @@ fn bits_of_the_source_are_no_changes_of_a_target_that_dies() {
         policies::wins(&story, way);
         story.ends_well();
     }
+}
+
+/// The link comes and goes while the source's disk takes its time over the union: each greeting wants it durable, and
+/// what is queued for the disk does not grow with them.
+#[test]
+fn a_link_that_flaps_beside_a_slow_disk_queues_the_union_once() {
+    let (mut story, ..) = policies::split_story(Story::planned(|plan| {
+        plan.policies = [4, 0, 0, 1];
+        plan.disk_timeout_ms = 600_000;
+    }));
+    for node in [0, 1] {
+        assert_eq!(story.command(node, Command::Demote), Ok(()));
+    }
+    story.until("node 0 is to be the source", |story| {
+        expects_a_target(0)(story) && story.world.nodes[0].disk.meta.superblocks_agree()
+    });
+    story.world.nodes[0].slow_meta = Some(100_000_000);
+    for _ in 0..META_STEPS_MAX + 8 {
+        story.until("both are connected", Story::connected);
+        assert_eq!(story.copied(0), 0, "the union is not durable");
+        story.cut(1);
+        story.until("both know", |story| !story.connected_at(0) && !story.connected_at(1));
+    }
+    story.world.nodes[0].slow_meta = None;
+    story.rest(100_000);
+    story.ends_well();
 }
