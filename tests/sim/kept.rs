@@ -188,3 +188,23 @@ fn a_meeting_without_a_disk_makes_nobody_a_survivor() {
     assert_eq!(story.read(0, block, 2), FrontResult::Done);
     story.ends_well();
 }
+
+/// A node without a disk is to step down, or to leave, and the peer that it lives on is lost in silence. That ends the
+/// last read; it may be the last thing that ever happens to this node, and the command is answered with it.
+#[test]
+fn what_waits_for_the_last_request_ends_with_it() {
+    for command in [Command::Demote, Command::Detach] {
+        let mut story = Story::with_primary();
+        let block = story.block_in(2);
+        story.fail_next(0, DiskPart::Data);
+        assert_eq!(story.write(0, block, 2), FrontResult::Done);
+        assert_eq!(story.state(0).disk, DiskState::Diskless);
+        story.part_unheard();
+        story.begin_read(0, block, 2);
+        story.world.command(0, command);
+        assert!(story.world.is_asked(), "{command:?} waits for the read");
+        story.until("the read is answered", |story| story.world.client.is_idle());
+        assert_eq!(story.world.client.last_result, Some(FrontResult::IoError));
+        assert_eq!(story.world.operator.last_reply, Some(Ok(())), "{command:?}");
+    }
+}

@@ -1,7 +1,11 @@
-//! Bugs of an exchange of bitmaps that breaks off: what it has added must not change whose data counts.
+//! Bugs of an exchange of bitmaps that breaks off: what it has added must not change whose data counts, and what it has
+//! led to must be on record.
 
+use crate::dual::two_primaries;
 use crate::policies;
 use crate::story::Story;
+use rblk::limits::META_STEPS_MAX;
+use rblk::replica::Replication;
 use rblk::replica::event::{Command, FrontResult};
 use rblk::wire::message::DiskState;
 
@@ -98,5 +102,93 @@ fn data_is_old_as_long_as_the_other_counts_on_it() {
     story.world.disconnected(1, conn);
     assert_eq!(story.state(1).disk, DiskState::Consistent, "as it is on record");
     story.heal();
+    story.ends_well();
+}
+
+/// The target alone has marked what it wrote just before it lost its power. The source dies while the union is on its
+/// way to its disk, and marks less when it is back: what the target has in its cache since then, it has marked still.
+#[test]
+fn nothing_is_copied_that_only_the_target_has_on_record() {
+    let mut story = two_primaries(|plan| plan.disk_timeout_ms = 600_000);
+    let (early, late) = (story.block_in(2), story.block_in(5));
+    assert_eq!(story.write(1, early, 8), FrontResult::Done);
+    assert_eq!(story.write(0, late, 8), FrontResult::Done);
+    story.cut(1);
+    story.kill(0, true);
+    story.start(0);
+    story.until("node 1 is to be the source", |story| {
+        expects_a_target(1)(story) && story.world.nodes[1].disk.meta.superblocks_agree()
+    });
+    assert!(!story.connected_at(1));
+    story.world.nodes[1].slow_meta = Some(60_000_000);
+    story.until("both are connected", Story::connected);
+    assert_eq!(story.state(1).replication, Replication::SyncSource);
+    let limit = story.world.now + 1_000_000;
+    while story.state(0).out_of_sync_bytes > 0 && story.world.now < limit {
+        story.world.one();
+    }
+    let recorded = story.world.nodes[1].disk.meta.record().covers(late);
+    assert!(!recorded, "its disk takes longer");
+    story.kill(1, false);
+    story.world.nodes[1].slow_meta = None;
+    story.start(1);
+    story.heal();
+    assert_eq!(story.promote(0, false), Ok(()));
+    assert_eq!(story.read(0, early, 8), FrontResult::Done);
+    assert_eq!(story.read(0, late, 8), FrontResult::Done);
+    story.ends_well();
+}
+
+/// The policy says who loses, by the changes that each has made. The loser dies when it has the winner's bits on its
+/// disk: they do not count for its own, since by then it is on record that it loses.
+#[test]
+fn bits_of_the_source_are_no_changes_of_a_target_that_dies() {
+    for turn in 0..8 {
+        let (mut story, _, there) = policies::split([4, 0, 0, 1]);
+        for _ in 0..turn {
+            story.world.rng.next();
+        }
+        for block in 1..5 {
+            story.world.scribble(1, there + block);
+            story.until("it is written", |story| story.world.scribbles_pending() == 0);
+        }
+        let way = story.generation(1);
+        for node in [0, 1] {
+            assert_eq!(story.command(node, Command::Demote), Ok(()));
+        }
+        story.until("the loser has the bits of both", |story| {
+            story.world.nodes[0].disk.meta.record().covers(there + 4)
+        });
+        story.kill(0, false);
+        story.start(0);
+        story.heal();
+        policies::wins(&story, way);
+        story.ends_well();
+    }
+}
+
+/// The link comes and goes while the source's disk takes its time over the union: each greeting wants it durable, and
+/// what is queued for the disk does not grow with them.
+#[test]
+fn a_link_that_flaps_beside_a_slow_disk_queues_the_union_once() {
+    let (mut story, ..) = policies::split_story(Story::planned(|plan| {
+        plan.policies = [4, 0, 0, 1];
+        plan.disk_timeout_ms = 600_000;
+    }));
+    for node in [0, 1] {
+        assert_eq!(story.command(node, Command::Demote), Ok(()));
+    }
+    story.until("node 0 is to be the source", |story| {
+        expects_a_target(0)(story) && story.world.nodes[0].disk.meta.superblocks_agree()
+    });
+    story.world.nodes[0].slow_meta = Some(100_000_000);
+    for _ in 0..META_STEPS_MAX + 8 {
+        story.until("both are connected", Story::connected);
+        assert_eq!(story.copied(0), 0, "the union is not durable");
+        story.cut(1);
+        story.until("both know", |story| !story.connected_at(0) && !story.connected_at(1));
+    }
+    story.world.nodes[0].slow_meta = None;
+    story.rest(100_000);
     story.ends_well();
 }

@@ -67,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) delay_next: Option<u64>,
     /// What touches this part of the data takes so long.
     pub(crate) slow: Option<(Span, u64)>,
+    /// A write of its metadata takes so long.
+    pub(crate) slow_meta: Option<u64>,
     /// A fault was injected into this disk in this life of the daemon: it may be given up.
     pub(crate) harmed: bool,
     /// How often it asked whether its data may be overwritten; in all lives.
@@ -129,6 +131,7 @@ impl Node {
             hang_next: false,
             delay_next: None,
             slow: None,
+            slow_meta: None,
             harmed: false,
             asked: 0,
             vetoes: false,
@@ -474,8 +477,9 @@ impl World {
                 self.note(Some(node), || format!("  write {} {block:?}", op.0));
                 let target = &mut self.nodes[node];
                 target.disk.meta.start(op.0, block, bytes);
-                let life = target.life;
-                let delay = self.disk_latency() + self.stalled(node);
+                let (life, slow) = (target.life, target.slow_meta);
+                let usual = self.disk_latency() + self.stalled(node);
+                let delay = slow.unwrap_or(usual);
                 self.after(delay, Event::MetaEnd { node, life, op: op.0 });
                 self.moment(node, Moment::MetaWrite, delay);
             }
