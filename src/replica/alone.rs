@@ -258,6 +258,10 @@ impl Replica {
             && (peer_is_old || peer_has_none);
         // What a target is told is done is on stable media at its source.
         self.alone.secured = self.disk != DiskState::UpToDate;
+        if self.beside_primary() {
+            // What that one's clients were told is done, and ours may have read, is in none of our bits.
+            self.dirty.set_all();
+        }
         self.disk = DiskState::Diskless;
         self.notify(Notice::DiskFailed(why));
         self.meta.abandon();
@@ -280,6 +284,13 @@ impl Replica {
         self.flush_lost_disk();
         self.role_change_lost_disk();
         self.notify(Notice::State);
+    }
+
+    /// Another Primary writes to both disks, or did when it was lost.
+    fn beside_primary(&self) -> bool {
+        let now = self.link.is_up() && self.link.peer_role() == Role::Primary;
+        let both = self.settings.policies.dual_primary && self.role == Role::Primary;
+        both && (now || self.link.has_lost_primary())
     }
 
     /// A Primary without a disk has reached a peer that has one: its answers count once it says so.

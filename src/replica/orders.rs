@@ -6,7 +6,7 @@
 //! | connect | leaving | looks for the peer again |
 //! | ... discard | Primary, or connected | and the next verdict may void this node's changes (`generation.rs`) |
 //! | invalidate | Primary, resync, the peer is met, has no good data or is behind | forgets what the data is |
-//! | invalidate peer | not UpToDate, resync, the peer is Primary, unconnected without a record | goes its own way |
+//! | invalidate peer | not UpToDate, resync, the peer is or may be Primary, parted without a record | goes its own way |
 //!
 //! A node that stands alone neither dials nor listens ([`Replica::wants_peer`]). It came to that by an order, or since
 //! the two cannot agree on whose data counts: no waiting helps then, and trying for ever would only hide it. It lasts
@@ -206,12 +206,21 @@ impl Replica {
             let alone = self.role == Role::Primary && !self.is_frozen() || self.sb.peer_outdated;
             match alone {
                 false => Some(CommandError::NotConnected),
-                true => self.peer_may_read().then_some(CommandError::PeerMayServe),
+                true => self.lost_peer_may_read().then_some(CommandError::PeerMayServe),
             }
         } else if self.link.peer_role() == Role::Primary {
             Some(CommandError::PeerIsPrimary)
         } else {
             (!self.link.peer_has_disk()).then_some(CommandError::PeerNotUpToDate)
+        }
+    }
+
+    /// The peer may not have noticed that it lost this node, and answer reads with what would be void: as another
+    /// Primary, or as one that works on this node's data.
+    fn lost_peer_may_read(&self) -> bool {
+        match self.role {
+            Role::Primary => self.peer_may_read(),
+            Role::Secondary => self.peer_may_serve(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::node::Source;
 use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::replica::event::{CommandError, FrontResult};
 use rblk::replica::snapshot::Connection;
-use rblk::wire::message::{DiskState, Role};
+use rblk::wire::message::{DiskState, Refusal, Role};
 use std::collections::BTreeSet;
 
 impl Story {
@@ -314,4 +314,44 @@ fn greetings_that_break_off_at_the_last_word_do_not_hold_a_primary_for_ever() {
     assert!(in_vain.len() > 1, "{in_vain:?}");
     story.rejoins();
     story.ends_well_for_both(block);
+}
+
+/// A Primary's disk fails, and the other Primary loses its power before it has flushed what its own clients wrote last.
+/// What the first one's clients have read of that is not to be found anywhere but on its disk, so they never get what
+/// is left instead.
+#[test]
+fn what_was_read_of_the_other_primary_is_not_replaced_by_what_its_power_left() {
+    let cases = [(false, DiskPart::Data), (false, DiskPart::Flush), (true, DiskPart::Flush)];
+    for (lost_first, part) in cases {
+        let mut story = two_primaries(|_| {});
+        let block = story.block_in(1);
+        assert_eq!(story.write(0, block, 32), FrontResult::Done);
+        assert_eq!(story.read(1, block, 32), FrontResult::Done);
+        if lost_first {
+            story.kill(0, true);
+            story.until("it is lost", |story| !story.connected_at(1));
+        }
+        story.fail_next(1, part);
+        match part {
+            DiskPart::Flush => story.begin_flush(1),
+            _ => story.begin_write(1, block + 40, 1),
+        }
+        story.until("the disk is given up", |story| story.state(1).disk == DiskState::Diskless);
+        story.world.disk_failed = true;
+        if !lost_first {
+            story.kill(0, true);
+        }
+        story.start(0);
+        story.until("it is answered", |story| story.world.client.is_idle());
+        story.world.step += 1;
+        assert_eq!(story.read(1, block, 32), FrontResult::IoError, "never what was there before");
+        assert_eq!(story.state(1).refusal.map(|refusal| refusal.1), Some(Refusal::DataLost));
+        // The disk can be read after all.
+        story.kill(1, false);
+        story.start(1);
+        story.heal();
+        (0..2).for_each(|node| assert_eq!(story.promote(node, false), Ok(())));
+        assert_eq!(story.read(1, block, 32), FrontResult::Done);
+        story.ends_well_for_both(block);
+    }
 }

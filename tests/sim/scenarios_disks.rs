@@ -191,6 +191,26 @@ fn a_primary_that_did_not_run_reads_nothing_from_a_disk_that_needs_the_peer() {
     story.ends_well();
 }
 
+/// Nor may its data be declared void then: its clients still read it.
+#[test]
+fn a_primary_that_has_not_noticed_is_not_declared_invalid() {
+    let (mut story, block) = primary_target();
+    let void = Command::Invalidate { peer: true };
+    story.kill(1, true);
+    story.start(1);
+    assert_eq!(story.command(1, void), Err(CommandError::PeerMayServe));
+    assert_eq!(story.read(0, block, 1), FrontResult::Done, "it has not noticed yet");
+    story.rest(2 * PEER_TIMEOUT_MS);
+    assert_eq!(story.command(1, void), Ok(()));
+    story.begin_read(0, block, 1);
+    story.rest(4 * PEER_TIMEOUT_MS);
+    assert!(!story.world.client.is_idle(), "it waits for the node whose data counts");
+    story.world.net.parted_until = 0;
+    assert_eq!(story.command(1, Command::Connect { discard_my_data: false }), Ok(()));
+    story.until("it is answered", |story| story.world.client.is_idle());
+    story.ends_well();
+}
+
 /// A node that has just started does not know whether the other works as Primary on its data.
 #[test]
 fn a_node_that_has_just_started_gives_a_primary_time_to_notice() {
