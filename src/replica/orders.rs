@@ -6,7 +6,7 @@
 //! | connect | leaving | looks for the peer again |
 //! | ... discard | Primary, or connected | and the next verdict may void this node's changes (`generation.rs`) |
 //! | invalidate | Primary, resync, the peer is met, has no good data or is behind | forgets what the data is |
-//! | invalidate peer | not UpToDate, resync, the peer is or may be Primary, parted without a record | goes its own way |
+//! | invalidate peer | not UpToDate, resync, the peer is or may be Primary, parted and unrecorded | goes its own way |
 //!
 //! A node that stands alone neither dials nor listens ([`Replica::wants_peer`]). It came to that by an order, or since
 //! the two cannot agree on whose data counts: no waiting helps then, and trying for ever would only hide it. It lasts
