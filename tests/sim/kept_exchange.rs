@@ -5,12 +5,26 @@ use crate::dual::two_primaries;
 use crate::policies;
 use crate::story::Story;
 use rblk::limits::META_STEPS_MAX;
+use rblk::meta::superblock::GenerationId;
 use rblk::replica::Replication;
 use rblk::replica::event::{Command, FrontResult};
 use rblk::wire::message::DiskState;
 
 fn expects_a_target(node: usize) -> impl Fn(&Story) -> bool {
     move |story| story.world.nodes[node].disk.meta.superblock.sole_source
+}
+
+/// Of two that have parted node 1 makes more changes, from block `there` on, and both step down. Returns its way.
+fn changes_more(story: &mut Story, there: u64) -> Option<GenerationId> {
+    for block in 1..5 {
+        story.world.scribble(1, there + block);
+        story.until("it is written", |story| story.world.scribbles_pending() == 0);
+    }
+    let way = story.generation(1);
+    for node in [0, 1] {
+        assert_eq!(story.command(node, Command::Demote), Ok(()));
+    }
+    way
 }
 
 /// A write that both have accepted is on the first Primary's disk alone, since the peer's cache is lost. The bitmaps
@@ -38,14 +52,7 @@ fn bits_of_a_broken_exchange_make_nobody_a_source() {
 #[test]
 fn a_broken_exchange_changes_no_policys_answer() {
     let (mut story, _, there) = policies::split([4, 0, 0, 1]);
-    for block in 1..5 {
-        story.world.scribble(1, there + block);
-        story.until("it is written", |story| story.world.scribbles_pending() == 0);
-    }
-    let way = story.generation(1);
-    for node in [0, 1] {
-        assert_eq!(story.command(node, Command::Demote), Ok(()));
-    }
+    let way = changes_more(&mut story, there);
     story.until("node 1 has more changes, and is to be the source", expects_a_target(1));
     story.cut(10_000);
     story.heal();
@@ -148,14 +155,7 @@ fn bits_of_the_source_are_no_changes_of_a_target_that_dies() {
         for _ in 0..turn {
             story.world.rng.next();
         }
-        for block in 1..5 {
-            story.world.scribble(1, there + block);
-            story.until("it is written", |story| story.world.scribbles_pending() == 0);
-        }
-        let way = story.generation(1);
-        for node in [0, 1] {
-            assert_eq!(story.command(node, Command::Demote), Ok(()));
-        }
+        let way = changes_more(&mut story, there);
         story.until("the loser has the bits of both", |story| {
             story.world.nodes[0].disk.meta.record().covers(there + 4)
         });
