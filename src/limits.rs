@@ -168,6 +168,9 @@ pub const PEERS_MAX: usize = 1;
 pub const PEER_TIMEOUT_MS_DEFAULT: u64 = 4_000;
 /// Shortest peer timeout that may be configured: below it, a scheduling gap looks like a dead peer.
 pub const PEER_TIMEOUT_MS_MIN: u64 = 500;
+/// A peer that answers quickly is lost by less silence than the peer timeout, but not by less than this, in
+/// milliseconds: hosts and virtual machines stand still for so long when all is well.
+pub const PEER_SILENCE_MS_MIN: u64 = 2_000;
 /// Longest peer timeout that may be configured: OCFS2 fences itself at 30 s.
 pub const PEER_TIMEOUT_MS_MAX: u64 = 25_000;
 /// A local disk request without an answer for this long fails the disk if the peer can take over, in

@@ -203,6 +203,7 @@ fn additions(s: &Snapshot, around: &Surroundings<'_>) -> Rblk {
         verify: around.verify.clone(),
         al: ActivityLog { active: s.al_active as u64, slots: s.al_slots as u64 },
         peer_timeout_ms: around.options.config.peer_timeout_ms,
+        peer_silence_ms: s.peer_silence_ms,
         faults: around.options.faults.clone(),
         salvage: around.salvage.clone(),
         latency: around.latency.clone(),

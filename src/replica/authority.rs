@@ -136,7 +136,7 @@ impl Replica {
     fn stalls_since(&self) -> Tick {
         let requests = self.awaiting_alone().map(|request| request.arrived);
         let arrived = requests.chain(self.flusher.asked()).min();
-        arrived.map_or(self.now, |arrived| arrived.max(self.link.heard()).min(self.now))
+        arrived.map_or(self.now, |arrived| arrived.max(self.link.pulse.heard()).min(self.now))
     }
 
     /// Two Primaries have lost each other, and who goes on is not decided.

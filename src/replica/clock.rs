@@ -11,10 +11,9 @@ impl Replica {
     pub(super) fn on_timeout(&mut self) {
         self.next_tick = None;
         if self.peer_is_overdue() {
-            let limit = self.settings.peer_timeout_ms * 1000;
             // A client that waits for this node's own disk, or for its part of the greeting, says nothing of the peer.
             let asked = self.link.is_up() || self.link.has_said();
-            if asked && self.link.heard_since(self.now) < limit {
+            if asked && !self.link.pulse.is_silent(self.now) {
                 self.rest.peer_was_late(self.now, self.link.is_up());
             }
             self.notify(Notice::PeerTimeout);
@@ -26,12 +25,11 @@ impl Replica {
         if self.disk_is_overdue() {
             self.disk_failed("the disk did not answer in time");
         }
+        self.link.pulse.fade(self.now);
         let quarter = self.settings.peer_timeout_ms * 1000 / 4;
-        let quiet = self.link.heard_since(self.now) >= quarter
-            || self.link.spoke_since(self.now) >= quarter;
-        let lease_ends = self.needs_lease() && self.link.echoed_since(self.now) >= quarter;
-        if self.link.conn().is_some() && (quiet || lease_ends) {
-            self.link.pinged(self.now);
+        let lease_ends = self.needs_lease() && self.link.pulse.echoed_since(self.now) >= quarter;
+        if self.link.conn().is_some() && (self.link.pulse.wants_ping(self.now) || lease_ends) {
+            self.link.pulse.ping(self.now);
             self.send(Message::Ping);
         }
     }
@@ -47,12 +45,12 @@ impl Replica {
     /// a while has no lease, whatever is in its inbox.
     pub(super) fn has_lease(&self) -> bool {
         let limit = self.settings.peer_timeout_ms * 1000 * 3 / 2;
-        self.link.is_up() && self.link.echoed_since(self.now) < limit
+        self.link.is_up() && self.link.pulse.echoed_since(self.now) < limit
     }
 
     /// Silence, a request without an answer, or clients that wait for a greeting to end.
     fn peer_is_overdue(&self) -> bool {
-        if self.link.conn().is_none() || self.link.in_grace(self.now) {
+        if self.link.conn().is_none() || self.link.pulse.in_grace(self.now) {
             return false;
         }
         let limit = self.settings.peer_timeout_ms * 1000;
@@ -68,7 +66,7 @@ impl Replica {
             let since = requests.map(|request| request.arrived).chain(self.flusher.asked()).min();
             since.map(|since| since.max(self.link.began()))
         };
-        self.link.heard_since(self.now) >= limit
+        self.link.pulse.is_silent(self.now)
             || late(self.ops.oldest(asked))
             || (self.link.is_greeting()
                 && self.disk == DiskState::UpToDate
@@ -90,21 +88,22 @@ impl Replica {
 
     /// When the next of those is over for which clients wait, to the microsecond: a step later would be a longer stall.
     fn deadline(&self) -> Option<Tick> {
-        let silent = self.link.conn().map(|_| self.link.heard());
+        let pulse = &self.link.pulse;
+        let silent = self.link.conn().map(|_| Tick(pulse.heard().0 + pulse.limit_us()));
         let unanswered = self.ops.oldest(Owner::is_at_peer);
-        let peer = [silent, unanswered].into_iter().flatten();
-        let lost = peer.map(|since| since.plus_ms(self.settings.peer_timeout_ms));
-        lost.chain(self.ride_through_ends()).filter(|at| *at > self.now).min()
+        let late = unanswered.map(|since| since.plus_ms(self.settings.peer_timeout_ms));
+        let ends = [silent, late, self.ride_through_ends()];
+        ends.into_iter().flatten().filter(|at| *at > self.now).min()
     }
 
     /// Asks to be woken if anything is being waited for.
     pub(super) fn arm_tick(&mut self) {
         // Often enough that a gap is told from a wait.
-        let step = self.settings.peer_timeout_ms.min(self.settings.disk_timeout_ms) / 8;
+        let step = self.link.pulse.limit_us().min(self.settings.disk_timeout_ms * 1000) / 8;
         let mut wanted = None;
         let busy = self.link.conn().is_some() || self.requests.len() > 0;
         if busy || !self.flusher.is_idle() {
-            wanted = Some(self.now.plus_ms(step));
+            wanted = Some(Tick(self.now.0 + step));
         }
         if self.activity.unstable() > 0 {
             wanted = wanted.or(Some(self.now.plus_ms(IDLE_FLUSH_MS / 2)));

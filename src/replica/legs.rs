@@ -142,7 +142,7 @@ impl Replica {
     /// The peer's answer to a request of ours.
     pub(super) fn on_peer_answer(&mut self, id: u64, outcome: Outcome) -> bool {
         let Some(Owner::Peer(at)) = self.ops.owner(OpId(id)) else { return false };
-        self.link.echo(self.ops.since(OpId(id)).unwrap_or_default());
+        self.link.pulse.echo(self.ops.since(OpId(id)).unwrap_or_default());
         self.ops.end(OpId(id));
         self.return_credit(at);
         match self.requests.get(at).kind {

@@ -24,6 +24,7 @@
 
 use super::census::Credits;
 use super::exchange::Exchange;
+use super::pulse::Pulse;
 use super::{Owner, Replica};
 use crate::limits::{PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS};
 use crate::replica::event::{Buf, ConnId, MetaSeq, Notice, Payload, Tick};
@@ -70,19 +71,10 @@ pub(super) struct Link {
     lost_primary: Option<Tick>,
     /// The peer greets this node, and cannot be up by itself: it was not told that this node is ready.
     peer_noticed: bool,
-    /// When the newest of what the peer has answered was sent: then at the latest it still had this connection.
-    echoed: Tick,
-    /// Pings sent and answered; answers keep the order.
-    pings: u64,
-    pongs: u64,
-    /// A ping whose answer is waited for, and when it was sent.
-    stamp: Option<(u64, Tick)>,
-    heard: Tick,
+    /// Its signs of life.
+    pub(super) pulse: Pulse,
     /// When this node began to greet, perhaps on an earlier connection.
     began: Tick,
-    spoke: Tick,
-    /// Nobody is blamed for silence before this time: this node itself did not run.
-    grace: Tick,
     /// What we have out at the peer, and what it has out here.
     out: Credits,
     taken: Credits,
@@ -93,7 +85,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new() -> Link {
+    pub(super) fn new(now: Tick, timeout_ms: u64) -> Link {
         Link {
             conn: None,
             newest: None,
@@ -112,14 +104,8 @@ impl Link {
             has_all: false,
             lost_primary: None,
             peer_noticed: false,
-            echoed: Tick(0),
-            pings: 0,
-            pongs: 0,
-            stamp: None,
-            heard: Tick(0),
-            began: Tick(0),
-            spoke: Tick(0),
-            grace: Tick(0),
+            pulse: Pulse::of(now, timeout_ms),
+            began: now,
             out: Credits::default(),
             taken: Credits::default(),
             last_refusal: None,
@@ -194,35 +180,9 @@ impl Link {
         self.peer_noticed
     }
 
-    /// When the peer was last heard.
-    pub(super) fn heard(&self) -> Tick {
-        self.heard
-    }
-
     /// This node has just started: a peer that was Primary then, on this node's data, may not have noticed.
     pub(super) fn assume_lost_primary(&mut self, now: Tick) {
         self.lost_primary = Some(now);
-    }
-
-    /// The peer has answered something that was sent at `sent`.
-    pub(super) fn echo(&mut self, sent: Tick) {
-        self.echoed = self.echoed.max(sent);
-    }
-
-    pub(super) fn echoed_since(&self, now: Tick) -> u64 {
-        now.since(self.echoed)
-    }
-
-    pub(super) fn pinged(&mut self, now: Tick) {
-        self.pings += 1;
-        self.stamp = self.stamp.or(Some((self.pings, now)));
-    }
-
-    fn ponged(&mut self) {
-        self.pongs = self.pings.min(self.pongs + 1);
-        if let Some((_, sent)) = self.stamp.take_if(|(number, _)| *number <= self.pongs) {
-            self.echo(sent);
-        }
     }
 
     pub(super) fn peer_role(&self) -> Role {
@@ -274,28 +234,6 @@ impl Link {
 
     pub(super) fn began(&self) -> Tick {
         self.began
-    }
-
-    pub(super) fn heard_since(&self, now: Tick) -> u64 {
-        now.since(self.heard)
-    }
-
-    pub(super) fn spoke_since(&self, now: Tick) -> u64 {
-        now.since(self.spoke)
-    }
-
-    pub(super) fn sent(&mut self, now: Tick) {
-        self.spoke = now;
-    }
-
-    /// This node did not run for a while, so the peer's silence proves nothing yet.
-    pub(super) fn forgive_gap(&mut self, now: Tick, timeout_ms: u64) {
-        self.heard = now;
-        self.grace = now.plus_ms(timeout_ms / 2);
-    }
-
-    pub(super) fn in_grace(&self, now: Tick) -> bool {
-        now < self.grace
     }
 
     pub(super) fn has_data_credit(&self) -> bool {
@@ -361,11 +299,11 @@ impl Link {
         self.taken.flush = 0;
     }
 
-    fn begin(&mut self, conn: ConnId, now: Tick) {
+    fn begin(&mut self, conn: ConnId, now: Tick, timeout_ms: u64) {
         let has_all = self.has_all;
         let (last_refusal, lost_primary) = (self.last_refusal, self.lost_primary);
         let (met, peer_noticed) = (self.met, self.peer_noticed);
-        *self = Link::new();
+        *self = Link::new(now, timeout_ms);
         self.met = met;
         self.peer_noticed = peer_noticed;
         self.lost_primary = lost_primary;
@@ -374,14 +312,11 @@ impl Link {
         self.phase = Phase::Hello;
         self.has_all = has_all;
         self.last_refusal = last_refusal;
-        self.heard = now;
-        self.began = now;
-        self.spoke = now;
-        self.echoed = now; // a connection that comes up has answered its Hello
     }
 
     fn end(&mut self) {
         self.conn = None;
+        self.pulse.end();
         self.exchange = Exchange::default();
         self.phase = Phase::Down;
         self.said = None;
@@ -420,7 +355,7 @@ impl Replica {
             // The peer would not have dialled while the old one lived.
             self.drop_link("replaced by a newer connection");
         }
-        self.link.begin(conn, self.now);
+        self.link.begin(conn, self.now, self.settings.peer_timeout_ms);
         self.link.began = began;
         self.send(Message::Hello(self.my_hello()));
         self.notify(Notice::State);
@@ -444,10 +379,10 @@ impl Replica {
             self.release(buf);
             return;
         }
-        self.link.heard = self.now;
+        self.link.pulse.hear(self.now);
         match (self.link.phase, message) {
             (_, Message::Ping) => self.send(Message::Pong),
-            (_, Message::Pong) => self.link.ponged(),
+            (_, Message::Pong) => self.link.pulse.ponged(self.now),
             (_, Message::Refuse(reason)) => self.refused(true, reason),
             (_, Message::Bye { outdated }) => self.on_bye(outdated),
             (Phase::Hello, Message::Hello(hello)) => self.on_hello(&hello),
@@ -650,6 +585,7 @@ impl Replica {
             unreachable!("a connection comes up after its verdict");
         };
         self.link.phase = Phase::Up;
+        self.link.pulse.link_is_up(self.now);
         self.given_up = None;
         // The bits of a Primary without a disk: what the peer had accepted, and may have lost when it was started anew.
         // A Secondary without one says nothing of what its disk had, and that may come back.

@@ -46,6 +46,7 @@ mod overlap;
 mod pace;
 mod peer_side;
 mod persist;
+mod pulse;
 mod repair;
 mod request;
 mod resize;
@@ -242,7 +243,7 @@ impl Replica {
             disk: role::disk_at_start(&sb),
             sectors,
             kept: start.kept.is_some_and(kept),
-            link: Link::new(),
+            link: Link::new(Tick(0), start.settings.peer_timeout_ms),
             requests: Requests::new(),
             overlap: Overlap::with_capacity(REQUESTS_MAX),
             ops: Ops::new(),
@@ -321,8 +322,8 @@ impl Replica {
         self.now = now;
         // In a gap this node did not run: what is overdue may long have been answered, only not been looked at.
         self.ran = Tick(self.ran.0 + gap.min(self.settings.disk_timeout_ms * 1000 / 4));
-        if gap > self.settings.peer_timeout_ms * 1000 / 2 {
-            self.link.forgive_gap(now, self.settings.peer_timeout_ms);
+        if gap > self.link.pulse.limit_us() / 2 {
+            self.link.pulse.forgive_gap(now);
         }
         match input {
             Input::Request { id, op } => self.on_request(id, op),
@@ -467,7 +468,7 @@ impl Replica {
     fn send_with(&mut self, message: Message, payload: Payload, after: MetaSeq) {
         let conn = self.link.conn().expect("a message is sent on a connection");
         assert!(self.meta.is_durable(after), "a message follows the metadata it relies on");
-        self.link.sent(self.now);
+        self.link.pulse.speak(self.now);
         self.actions.push_back(Action::Send { conn, message, payload, after });
     }
 

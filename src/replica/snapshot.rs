@@ -107,6 +107,8 @@ pub struct Snapshot {
     pub discard: bool,
     /// The connection.
     pub connection: Connection,
+    /// Silence of the peer that ends the connection at present, in milliseconds, if there is one.
+    pub peer_silence_ms: Option<u64>,
     /// What the greeting waits for, if one is under way.
     pub greeting_waits: Option<GreetingWaits>,
     /// The replication.
@@ -173,6 +175,7 @@ impl Replica {
             block_bytes: hello.map_or(self.block_bytes, |h| h.block_bytes.max(self.block_bytes)),
             discard: self.discard && hello.is_none_or(|h| h.discard),
             connection: self.connection(),
+            peer_silence_ms: self.link.conn().map(|_| self.link.pulse.limit_us() / 1000),
             greeting_waits: self.greeting_waits(),
             replication: self.replication(),
             peer_role: up.then(|| self.link.peer_role()),

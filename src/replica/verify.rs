@@ -524,7 +524,7 @@ impl Replica {
     /// The connection was lost, perhaps, because a disk took too long with this request: the peer was heard of.
     pub(super) fn parted_over(&self, request: &Request) -> bool {
         let long = self.settings.peer_timeout_ms * 1000 / 2;
-        self.now.since(request.arrived) >= long && self.link.heard_since(self.now) < long
+        self.now.since(request.arrived) >= long && self.link.pulse.silent_us(self.now) < long
     }
 
     /// One of the disks does not read the span in time.

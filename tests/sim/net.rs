@@ -108,6 +108,8 @@ pub(crate) struct Net {
     pub(crate) parted_until: u64,
     /// Every message takes this long in addition, until then.
     pub(crate) slow: (u64, u64),
+    /// But for so many of a hundred.
+    pub(crate) spared: u64,
     pub(crate) weather: Weather,
 }
 
@@ -191,7 +193,8 @@ impl World {
         let frame = Box::new(Frame::encode(&message, content));
         let peer = 1 - node;
         let mut delay = self.rng.latency(self.plan.net_typical, self.plan.net_worst);
-        if self.now < self.net.slow.0 {
+        let spared = self.net.spared > 0 && self.rng.chance(self.net.spared);
+        if self.now < self.net.slow.0 && !spared {
             delay += self.net.slow.1;
         }
         let Some(found) = self.net.conns.get_mut(&conn) else { return };

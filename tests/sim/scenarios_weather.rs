@@ -226,3 +226,82 @@ fn nothing_is_invalidated_while_the_nodes_meet() {
     assert_eq!(refused, Err(CommandError::Busy));
     story.ends_well();
 }
+
+/// So many milliseconds of it pass, in pieces, while a client writes now and then.
+fn works_for(story: &mut Story, ms: u64) {
+    let block = story.block_in(2);
+    for turn in 0..ms / 1_000 {
+        if turn % 3 == 0 {
+            assert_eq!(story.write(0, block, 2), FrontResult::Done);
+        }
+        story.rest(1_000);
+    }
+}
+
+/// Nine of ten messages take half a second more, both ways, on a link that was quick for a minute: slow, and not lost.
+#[test]
+fn spikes_of_delay_do_not_end_the_connection() {
+    for timeout_ms in [2_000, 4_000, 10_000] {
+        let mut story = Story::planned(|plan| plan.peer_timeout_ms = timeout_ms);
+        assert_eq!(story.promote(0, false), Ok(()));
+        let conn = story.world.net.newest();
+        for _ in 0..3 {
+            works_for(&mut story, 60_000);
+            (story.world.net.slow, story.world.net.spared) = ((u64::MAX, 500_000), 10);
+            works_for(&mut story, 60_000);
+            story.world.net.calm();
+        }
+        assert_eq!(story.world.net.newest(), conn, "the same connection all the time");
+        story.ends_well();
+    }
+}
+
+/// How long a client of node 0 waits for its write when the other node is not heard any more.
+fn stall_ms(story: &mut Story) -> u64 {
+    let before = story.world.now;
+    let conn = story.world.net.newest();
+    assert!(story.world.net.silence_both(conn));
+    let block = story.block_in(3);
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    (story.world.now - before) / 1_000
+}
+
+/// A link that has been quick is given up sooner than the configuration allows, and one that has been slow, or is new,
+/// not before.
+#[test]
+fn a_quick_link_that_falls_silent_stalls_its_clients_for_half_the_time() {
+    let quiet = |story: &mut Story| works_for(story, 60_000);
+    let new = |story: &mut Story| works_for(story, 1_000);
+    let slow = |story: &mut Story| {
+        (story.world.net.slow, story.world.net.spared) = ((u64::MAX, 500_000), 10);
+        works_for(story, 60_000);
+        story.world.net.calm();
+    };
+    let stalls = [&quiet as &dyn Fn(&mut Story), &new, &slow].map(|before| {
+        let mut story = Story::planned(|plan| plan.peer_timeout_ms = 4_000);
+        assert_eq!(story.promote(0, false), Ok(()));
+        before(&mut story);
+        let stall = stall_ms(&mut story);
+        story.ends_well();
+        stall
+    });
+    assert!((1_500..2_300).contains(&stalls[0]), "{stalls:?}");
+    assert!((3_000..4_300).contains(&stalls[1]), "{stalls:?}");
+    assert!((3_000..4_300).contains(&stalls[2]), "{stalls:?}");
+}
+
+/// That the link is quick says nothing of the peer's disk: a request there has the whole timeout.
+#[test]
+fn a_slow_disk_at_the_end_of_a_quick_link_is_no_silence() {
+    let mut story = Story::planned(|plan| plan.peer_timeout_ms = 4_000);
+    assert_eq!(story.promote(0, false), Ok(()));
+    works_for(&mut story, 60_000);
+    let conn = story.world.net.newest();
+    story.world.stall(1, 3_000_000, 100);
+    let block = story.block_in(3);
+    let before = story.world.now;
+    assert_eq!(story.write(0, block, 2), FrontResult::Done);
+    assert!(story.world.now - before > 2_500_000, "it waited for that disk");
+    assert_eq!(story.world.net.newest(), conn);
+    story.ends_well();
+}

@@ -24,7 +24,7 @@ impl Net {
     /// No fault of the network outlasts this.
     pub(crate) fn calm(&mut self) {
         self.parted_until = 0;
-        self.slow = (0, 0);
+        (self.slow, self.spared) = ((0, 0), 0);
         self.weather.storm = (0, 0, 0);
         self.weather.skew = [0; 2];
     }

@@ -54,6 +54,9 @@ pub struct Rblk {
     pub al: ActivityLog,
     /// Silence of the peer that ends the connection, in milliseconds.
     pub peer_timeout_ms: u64,
+    /// Silence that ends it at present: less if the peer answers quickly; absent while there is no connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_silence_ms: Option<u64>,
     /// Faults that are being injected for a test; absent if none are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<String>,

@@ -132,6 +132,7 @@ fn additions() -> Rblk {
         verify: Some(verify()),
         al: ActivityLog { active: 3, slots: 992 },
         peer_timeout_ms: 4000,
+        peer_silence_ms: Some(2000),
         faults: Some("disk-delay".to_owned()),
         salvage: Some(Salvage {
             state: "saving".to_owned(),
