@@ -27,6 +27,25 @@ def prepare(lab, guest, more='', resource='', net='security = "none"\n'):
              f"cat > /etc/rblk/vol.toml << 'END'\n{config}{more}END\nmodprobe ublk_drv")
 
 
+def prepare_tls(lab, net=''):
+    """The same on all guests, with a key for each, and what else `net` says of the link."""
+    for guest in lab.guests:
+        prepare(lab, guest)
+        guest.sh('rblk keygen vol --force --file /etc/rblk/vol.key > /tmp/key 2> /dev/null')
+    keys = [guest.sh('cat /tmp/key').strip() for guest in lab.guests]
+    for guest in lab.guests:
+        prepare(lab, guest, net=net)
+        for name, key in zip(('n1', 'n2'), keys):
+            guest.sh(f"sed -i 's|^name = \"{name}\"|&\\n{key}|' /etc/rblk/vol.toml")
+
+
+def soft_roce(lab):
+    """Makes each guest's Ethernet an RDMA device."""
+    for guest in lab.guests:
+        guest.sh('modprobe crc32_generic 2> /dev/null; modprobe -a rdma_rxe rdma_ucm ib_uverbs && '
+                 'rdma link add rxe0 type rxe netdev eth0 && rdma link')
+
+
 def attach(guest, *options):
     """Starts the daemon."""
     guest.sh(f'setsid rblk attach vol {" ".join(options)} >> /tmp/daemon.log 2>&1 < /dev/null & echo $! > /tmp/daemon')

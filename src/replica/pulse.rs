@@ -153,7 +153,7 @@ impl Pulse {
     /// This node did not run for a while, so the peer's silence proves nothing yet.
     pub(super) fn forgive_gap(&mut self, now: Tick) {
         self.heard = now;
-        self.grace = Tick(now.0 + self.timeout_us / 2);
+        self.grace = Tick(now.0 + self.limit_us() / 2);
     }
 
     pub(super) fn in_grace(&self, now: Tick) -> bool {

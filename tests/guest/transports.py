@@ -6,7 +6,7 @@ so.
 import re
 import time
 
-from volume import attach, compare_disks, device, kill_daemon, prepare, status, wait_for
+from volume import attach, compare_disks, device, kill_daemon, prepare, prepare_tls, soft_roce, status, wait_for
 
 LAB = {'guests': 2, 'disks_mb': (320,)}
 LONG = True
@@ -36,7 +36,7 @@ assert error in (0, -17), error
 
 def test_rdma_carries_a_volume(lab):
     one, two = lab.guests
-    _soft_roce(lab)
+    soft_roce(lab)
     for guest in lab.guests:
         prepare(lab, guest, net='security = "none"\ntransport = "rdma"\n')
     _works(lab, 'rdma')
@@ -54,14 +54,9 @@ def test_rdma_carries_a_volume(lab):
 
 def test_rdma_carries_tls(lab):
     """The same stream within TLS."""
-    one, two = lab.guests
+    one, _ = lab.guests
+    prepare_tls(lab, net='transport = "rdma"\n')
     for guest in lab.guests:
-        guest.sh('rblk keygen vol --file /etc/rblk/vol.key > /tmp/key 2> /dev/null')
-    keys = [guest.sh('cat /tmp/key').strip() for guest in lab.guests]
-    for guest in lab.guests:
-        prepare(lab, guest, net='transport = "rdma"\n')
-        for name, key in zip(('n1', 'n2'), keys):
-            guest.sh(f"sed -i 's|^name = \"{name}\"|&\\n{key}|' /etc/rblk/vol.toml")
         attach(guest, '--primary' if guest is one else '')
     wait_for(one, 'synced')
     for guest in lab.guests:
@@ -105,12 +100,6 @@ def _threads(guest):
     return guest.sh('hostname; for t in /proc/$(cat /tmp/daemon)/task/*; do echo $(cat $t/comm) '
                     '$(cut -d" " -f3,14,15 $t/stat): $(head -2 $t/stack | tr "\\n" " ") $(cat $t/syscall); done; '
                     'rdma res; tail -20 /tmp/daemon.log')
-
-
-def _soft_roce(lab):
-    for guest in lab.guests:
-        guest.sh('modprobe crc32_generic 2> /dev/null; modprobe -a rdma_rxe rdma_ucm ib_uverbs && '
-                 'rdma link add rxe0 type rxe netdev eth0 && rdma link')
 
 
 def _packets(guest):
