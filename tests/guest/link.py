@@ -35,7 +35,7 @@ def test_spikes_of_delay_are_no_loss(lab):
     one, _ = lab.guests
     for guest in lab.guests:
         prepare(lab, guest, resource='peer-timeout-ms = 2000\n')
-        guest.sh(': > /tmp/daemon.log')
+        guest.sh(': > /tmp/daemon.log; rblk create vol --in-sync --force')
         attach(guest, '--primary' if guest is one else '')
     wait_for(one, 'synced')
     # On a link that was quick: that is when it is expected to stay so.

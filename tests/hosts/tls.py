@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import resource
 import socket
 import struct
 import threading
@@ -146,6 +147,33 @@ def test_strangers_get_nothing_and_disturb_nobody():
         load.stop().expect_clean()
         client.close()
         lab.finish(checker)
+
+
+def test_ten_thousand_half_open_connections_cost_no_more_than_a_few():
+    """All stay open at their end: what the daemon holds of them is bounded, and its clients go on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 12_000), hard))
+    with Lab() as lab, contextlib.ExitStack() as held:
+        _lock(lab)
+        lab.network.third_host('10.77.0.9')
+        client = lab.start()
+        checker = Checker(client.size)
+        load = Load(client, checker, random.getrandbits(32), rate=200).start()
+        before = lab.b.daemon.memory()['resident']
+        descriptors = f'/proc/{lab.b.daemon.pid}/fd'
+        most = 0
+        for count in range(10_000):
+            held.enter_context(socket.create_connection((Network.ADDRESS['b'], PORT), 10))
+            if count % 500 == 0:
+                most = max(most, len(os.listdir(descriptors)))
+                assert lab.a.connection() == 'Connected', 'strangers have displaced the peer'
+        grown = lab.b.daemon.memory()['resident'] - before
+        print(f'      10,000 held: {grown / MIB:.1f} MiB more, at most {most} descriptors')
+        assert grown < 16 * MIB and most < 100
+        load.stop().expect_clean()
+        client.close()
+        lab.finish(checker)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_strangers_from_elsewhere_do_not_push_out_who_may_be_the_peer():
