@@ -240,6 +240,9 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// Pause between two attempts to connect, in milliseconds: short, since a lost mirror is a risk, and clients of two
 /// Primaries wait for the other's restart.
 pub const RECONNECT_MS: u64 = 200;
+/// With two paths an attempt on one takes a quarter of the peer's timeout, and at least so long, in milliseconds: below
+/// it, a lost packet or a busy processor looks like a path that is down.
+pub const PATH_ATTEMPT_MS_MIN: u64 = 250;
 /// Pause after a connection that came to nothing since the nodes disagree on TLS or on keys, in milliseconds: it does
 /// not fill the log, and the peer is back soon after the mistake is corrected.
 pub const TLS_RECONNECT_MS: u64 = 2_000;

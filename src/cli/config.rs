@@ -41,6 +41,7 @@ Example of /etc/rblk/swarm.toml, the same file on both nodes:
   [[node]]
   name = \"docker1\"           # the host name
   address = \"192.168.1.1:7790\"
+  # second-address = \"10.1.0.1:7790\" # a second path, with one in both nodes: docs/paths.md
   disk = \"/dev/vg/swarm\"     # block device or file
 
   [[node]]

@@ -90,8 +90,9 @@ fn explain(status: &Resource) -> Explanation {
         ("Why is everything copied?", &why.full_resync),
     ];
     let given = all.into_iter().filter(|(_, because)| !because.is_empty());
-    let questions: Vec<Question> =
+    let mut questions: Vec<Question> =
         given.map(|(question, because)| Question { question, because: because.clone() }).collect();
+    questions.extend(second_path(status));
     let mut commands = Vec::new();
     for sentence in questions.iter().flat_map(|question| &question.because) {
         for command in commands_in(sentence) {
@@ -101,6 +102,30 @@ fn explain(status: &Resource) -> Explanation {
         }
     }
     Explanation { resource: status.name.clone(), questions, data: data(status), commands }
+}
+
+/// The connection is not on the path that is preferred.
+fn second_path(status: &Resource) -> Option<Question> {
+    let peer = status.connection();
+    let [first, second] = &peer.paths[..] else { return None };
+    if !second.established {
+        return None;
+    }
+    let name = &status.name;
+    // The node that dials is the first in the configuration.
+    let dials = if status.node_id == 0 { "this node" } else { peer.name.as_str() };
+    Some(Question {
+        question: "Why does the connection run on the second path?",
+        because: vec![
+            format!(
+                "it was made when the first ({first}) did not work, and stays where it works: to change costs clients \
+                 a stall; `rblk doctor {name}` looks at each path"
+            ),
+            format!(
+                "`rblk disconnect {name}` and `rblk connect {name}` on {dials} go back to the first, if it works again"
+            ),
+        ],
+    })
 }
 
 /// What the nodes said to each other when they last met, while they are apart.
@@ -226,6 +251,21 @@ mod tests {
             "they parted after generation BBBBBBBB",
             "Commands that help",
         ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_connection_on_the_second_path_is_explained() {
+        let mut status = sample();
+        status.rblk.why = crate::ctl::status::Why::default();
+        let first = status.connections[0].paths[0].clone();
+        status.connections[0].paths.push(crate::ctl::status::Path { established: false, ..first });
+        assert_eq!(text(&explain(&status)), "swarm: nothing stands in the way.");
+        status.connections[0].paths.swap(0, 1);
+        status.node_id = 1;
+        let text = text(&explain(&status));
+        for part in ["on the second path?", "192.168.1.1:7790 to", "on docker2 go back"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -112,6 +112,7 @@ fn connection(out: &mut String, peer: &Connection) {
     } else {
         let _ = write!(out, "\n  {} connection:{}", peer.name, peer.connection_state);
     }
+    paths(out, peer);
     for device in &peer.peer_devices {
         let behind = units::bytes(device.out_of_sync.saturating_mul(1024));
         if connected {
@@ -124,6 +125,14 @@ fn connection(out: &mut String, peer: &Connection) {
         } else {
             let _ = write!(out, "\n    out-of-sync:{behind}");
         }
+    }
+}
+
+/// All, if there is a choice.
+fn paths(out: &mut String, peer: &Connection) {
+    for (at, path) in peer.paths.iter().enumerate().filter(|_| peer.paths.len() > 1) {
+        let established = if path.established { "yes" } else { "no" };
+        let _ = write!(out, "\n    path:{} {path} established:{established}", at + 1);
     }
 }
 
@@ -176,6 +185,22 @@ mod tests {
                  replication:SyncSource peer-disk:Inconsistent out-of-sync:512.0 MiB\n    \
                  [#######>----------------------]  25.0 %  128.0 MiB/s  4 s left"
         );
+    }
+
+    #[test]
+    fn two_paths_are_told_and_one_is_not() {
+        let mut status = sample();
+        assert!(!resource(&status).contains("path:"));
+        let mut second = status.connections[0].paths[0].clone();
+        second.remote_host.address = "fd00::2".to_owned();
+        second.established = false;
+        status.connections[0].paths.push(second);
+        let text = resource(&status);
+        let told = "docker2 role:Secondary\n    \
+                    path:1 192.168.1.1:7790 to 192.168.1.2:7790 established:yes\n    \
+                    path:2 192.168.1.1:7790 to [fd00::2]:7790 established:no\n    \
+                    replication:";
+        assert!(text.contains(told), "{text}");
     }
 
     #[test]

@@ -69,8 +69,11 @@ pub enum OnPeerLost {
 pub struct Node {
     /// Its host name.
     pub name: Name,
-    /// Where its daemon listens for the peer.
+    /// Where its daemon listens for the peer, and from where it dials it: its end of the first path.
     pub address: Address,
+    /// The same of the second path. Both nodes have one, or neither.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_address: Option<Address>,
     /// Its backing disk: a block device or a regular file. Absolute.
     pub disk: PathBuf,
     /// The key by which the peer knows it; needed with [`Security::Tls`].
@@ -82,6 +85,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Its end of each path, the first path first: one or two.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.address).chain(&self.second_address)
+    }
+
     /// All keys that it may show.
     pub fn keys(&self) -> impl Iterator<Item = PublicKey> {
         self.key.into_iter().chain(self.old_key)

@@ -28,6 +28,9 @@ const RESOURCE: [&str; 9] = [
     "disk-timeout-ms",
     "split-brain",
 ];
+/// What is wrong with an address that stands there twice, unless it is the `address` of both nodes.
+const FOUR: &str = "an address for the second time: expected four different ones in the `address` and the \
+                    `second-address` of both nodes";
 /// Values of `on-peer-lost` that a later version will know.
 const ON_PEER_LOST_LATER: [&str; 1] = ["witness"];
 
@@ -255,7 +258,7 @@ fn nodes(source: Source<'_>, root: &Section<'_>) -> Result<[Node; 2]> {
 }
 
 fn node(source: Source<'_>, section: &Section<'_>, other: Option<&Node>) -> Result<Node> {
-    section.only(&["name", "address", "disk", "key", "old-key"])?;
+    section.only(&["name", "address", "disk", "second-address", "key", "old-key"])?;
     let twice = |found: &Found<&str>, key: &str| -> Error {
         let wrong = format!(
             "both nodes have the {key} \"{}\": expected two different ones",
@@ -269,13 +272,14 @@ fn node(source: Source<'_>, section: &Section<'_>, other: Option<&Node>) -> Resu
         return Err(twice(&found, "name"));
     }
     let found = section.required("address", "\"192.168.1.1:7790\"")?;
-    let address = Address::parse(found.value).map_err(|expected| {
-        let wrong = format!("address \"{}\": {expected}", shorten(found.value));
-        source.error(&found.span, wrong)
-    })?;
+    let address = address(source, "address", &found)?;
     if other.is_some_and(|other| other.address == address) {
         return Err(twice(&found, "address"));
     }
+    if other.is_some_and(|other| other.second_address.as_ref() == Some(&address)) {
+        return Err(source.error(&found.span, FOUR));
+    }
+    let second_address = second_address(source, section, &address, other)?;
     let found = section.required("disk", "\"/dev/vg/swarm\"")?;
     let disk = PathBuf::from(found.value);
     if !disk.is_absolute() || found.value.contains('\0') {
@@ -286,5 +290,39 @@ fn node(source: Source<'_>, section: &Section<'_>, other: Option<&Node>) -> Resu
         return Err(source.error(&found.span, wrong));
     }
     let (key, old_key) = net::keys(source, section, other)?;
-    Ok(Node { name, address, disk, key, old_key })
+    Ok(Node { name, address, second_address, disk, key, old_key })
+}
+
+fn address(source: Source<'_>, key: &str, found: &Found<&str>) -> Result<Address> {
+    Address::parse(found.value).map_err(|expected| {
+        let wrong = format!("{key} \"{}\": {expected}", shorten(found.value));
+        source.error(&found.span, wrong)
+    })
+}
+
+/// The end of the second path of a node whose end of the first is `first`.
+fn second_address(
+    source: Source<'_>,
+    section: &Section<'_>,
+    first: &Address,
+    other: Option<&Node>,
+) -> Result<Option<Address>> {
+    const KEY: &str = "second-address";
+    const BOTH: &str =
+        "a second path has two ends: expected `second-address` in both [[node]], or in neither";
+    let Some(found) = section.string(KEY, "\"10.1.0.1:7790\"")? else {
+        return match other {
+            Some(Node { second_address: Some(_), .. }) => Err(source.error(&section.span(), BOTH)),
+            _ => Ok(None),
+        };
+    };
+    let address = address(source, KEY, &found)?;
+    if other.is_some_and(|other| other.second_address.is_none()) {
+        return Err(source.error(&found.span, BOTH));
+    }
+    let others = other.iter().flat_map(|other| other.addresses());
+    if others.chain([first]).any(|known| *known == address) {
+        return Err(source.error(&found.span, FOUR));
+    }
+    Ok(Some(address))
 }

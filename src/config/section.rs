@@ -67,6 +67,11 @@ impl<'a> Section<'a> {
         Section { source, title, table, span }
     }
 
+    /// Where it stands.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
     /// Refuses every key that is not in `known`.
     pub(super) fn only(&self, known: &[&str]) -> Result<()> {
         let stranger = |key: &&Spanned<_>| {

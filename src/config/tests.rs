@@ -107,6 +107,51 @@ fn discarded_data_is_kept_where_a_place_is_named() {
 }
 
 #[test]
+fn a_second_path_has_two_ends_of_its_own() {
+    let config = parse(GOOD).expect("valid");
+    assert!(config.nodes.iter().all(|node| node.addresses().count() == 1));
+    let printed = config.to_toml().expect("printable");
+    assert!(!printed.contains("second-address"), "{printed}");
+    let with = |seconds: [&str; 2]| {
+        let mut lines = seconds.into_iter();
+        let mut text = String::new();
+        for part in GOOD.split_inclusive("disk = \"/dev/docker/swarm\"\n") {
+            text += part;
+            match lines.next() {
+                Some("") | None => {}
+                Some(address) => text += &format!("second-address = {address}\n"),
+            }
+        }
+        parse(&text)
+    };
+    let config = with(["\"10.1.0.1:7790\"", "\"docker2-direct:7790\""]).expect("valid");
+    let [_, second] = &config.nodes;
+    let all: Vec<String> = second.addresses().map(Address::to_string).collect();
+    assert_eq!(all, ["[fd00::2]:7790", "docker2-direct:7790"]);
+    let printed = config.to_toml().expect("printable");
+    assert_eq!(parse(&printed).expect("valid"), config, "{printed}");
+    // The line is of the value, or of the [[node]] that has none.
+    for (line, bad) in [
+        (9, ["\"10.1.0.1\"", "\"10.1.0.2:7790\""]),
+        (9, ["5", "\"10.1.0.2:7790\""]),
+        (9, ["\"192.168.1.1:7790\"", "\"10.1.0.2:7790\""]),
+        (13, ["\"[fd00::2]:7790\"", "\"10.1.0.2:7790\""]),
+        (15, ["\"10.1.0.1:7790\"", "\"10.1.0.1:7790\""]),
+        (15, ["\"10.1.0.1:7790\"", "\"192.168.1.1:7790\""]),
+        (15, ["\"10.1.0.1:7790\"", "\"[fd00::2]:7790\""]),
+        (15, ["\"10.1.0.1:7790\"", "\":7790\""]),
+        (14, ["", "\"10.1.0.2:7790\""]),
+        (11, ["\"10.1.0.1:7790\"", ""]),
+    ] {
+        let error = with(bad).expect_err("wrong").to_string();
+        assert!(
+            error.contains(&format!("/etc/rblk/swarm.toml:{line}: ")),
+            "{bad:?} {line}: {error}"
+        );
+    }
+}
+
+#[test]
 fn a_fence_needs_a_command() {
     let fence = GOOD.replacen("\n\n", "\non-peer-lost = \"fence\"\n", 1);
     let error = parse(&fence).expect_err("no command").to_string();

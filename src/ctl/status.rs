@@ -104,7 +104,7 @@ pub struct Connection {
     pub ap_in_flight: u64,
     /// Resync data sent and not yet answered, in KiB.
     pub rs_in_flight: u64,
-    /// The TCP connection; exactly one.
+    /// The ways to the peer, one or two; the connection is on one of them.
     pub paths: Vec<Path>,
     /// The peer's volume; exactly one.
     #[serde(rename = "peer_devices")]
@@ -119,7 +119,7 @@ pub struct Path {
     pub this_host: Host,
     /// The peer's end.
     pub remote_host: Host,
-    /// A TCP connection exists.
+    /// The connection is on this path.
     pub established: bool,
 }
 
@@ -133,6 +133,21 @@ pub struct Host {
     pub port: u16,
     /// `ipv4` or `ipv6`; empty before a name was resolved.
     pub family: String,
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.this_host, self.remote_host)
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address.contains(':') {
+            true => write!(f, "[{}]:{}", self.address, self.port),
+            false => write!(f, "{}:{}", self.address, self.port),
+        }
+    }
 }
 
 impl From<&crate::config::Address> for Host {

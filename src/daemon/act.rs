@@ -238,7 +238,7 @@ impl Daemon {
             }
             Notice::PeerTimeout => {
                 tracing::warn!("the peer did not answer in time");
-                self.peers.dial_error = Some("the peer did not answer in time".to_owned());
+                self.peers.peer_is_silent();
             }
             Notice::DiskFailed(why) => tracing::error!("{why}: see the kernel log for the disk"),
             Notice::ResyncStarted { source, blocks, full } => {

@@ -14,14 +14,19 @@
 //! With TLS a connection is nobody's until its handshake has ended with the peer's key: neither does the core hear of
 //! one that this node has dialled, nor is an accepted one listened to. A handshake counts as silence.
 //!
+//! With two paths each node has an address on each: it listens on both, or dials them in turn (`paths.rs`), one at a
+//! time. There is no second connection beside one that works.
+//!
 //! A node that stands alone neither dials nor listens: whoever dials it is refused by the kernel.
 
+use super::listeners::Listeners;
+use super::paths::{Path, Paths};
 use super::security::Security;
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::io::faults::Faults;
-use crate::io::net::{self, Connector, Listener, is_accept};
+use crate::io::net::{self, Connector, Way, is_accept};
 use crate::io::peer::assembly::SPEAKS_TLS;
 use crate::io::peer::{Body, Link, LinkEvent};
 use crate::io::ring::{Completion, Owner};
@@ -42,9 +47,8 @@ const SLOTS_MAX: usize = 4 * CANDIDATES_MAX;
 const HELLO_MS: u64 = 5_000;
 /// It is told at most this often, in milliseconds, that too many say nothing.
 const CROWD_MS: u64 = 1_000;
-/// Tokens of the listening and the dialling socket.
-const LISTENER: u16 = 0;
-const DIALLER: u16 = 1;
+/// Of the tokens of the dialling socket: listening ones have the index of their path, and there are two at most.
+const DIALLER: u16 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
@@ -63,10 +67,14 @@ struct Slot {
     link: Link,
     standing: Standing,
     from: SocketAddr,
+    /// The path that it was made on.
+    path: usize,
     /// The core has been told of it.
     announced: bool,
     /// A message came.
     heard: bool,
+    /// The core gives it up since the peer was silent.
+    silent: bool,
     /// The key that the other end has shown, with TLS.
     key: Option<PublicKey>,
 }
@@ -86,14 +94,14 @@ pub(super) struct Peers {
     volume: VolumeId,
     peer: NodeId,
     transport: Transport,
-    mine: SocketAddr,
-    address: SocketAddr,
-    listener: Option<Listener>,
-    dialler: Option<Connector>,
+    paths: Paths,
+    listeners: Listeners,
+    /// What is being dialled, and on which path.
+    dialler: Option<(usize, Connector)>,
     dials: bool,
     /// This node looks for its peer.
     wanted: bool,
-    /// Not to be dialled, or listened for, before this time.
+    /// Not to be dialled before this time.
     dial_at: Tick,
     timeout_ms: u64,
     slots: Vec<Slot>,
@@ -108,7 +116,7 @@ pub(super) struct Peers {
     crowd_told: Tick,
     /// A `Hello` that made its sender the current link, on its way to the core.
     greeting: Option<(ConnId, Message)>,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed, or the last connection ended.
     pub(super) dial_error: Option<String>,
     stopping: bool,
 }
@@ -117,7 +125,7 @@ impl Peers {
     /// Starts to listen, or to dial.
     ///
     /// # Errors
-    /// An address does not resolve, or this node's is not its own.
+    /// An address does not resolve, or none of this node's is its own.
     pub(super) fn start(
         io: &mut Io,
         config: &Config,
@@ -126,35 +134,35 @@ impl Peers {
     ) -> Result<Peers> {
         let security = Security::load(config, node)?;
         let dials = node == NodeId(0);
-        let mine = resolve(config, node)?;
         let peer = NodeId(1 - node.0);
-        let address = resolve(config, peer)?;
+        let ends = resolve(config, node)?.into_iter().zip(resolve(config, peer)?);
+        let all = ends.map(|(mine, peer)| Path { mine, peer }).collect();
+        let paths = Paths::new(all, config.peer_timeout_ms);
         let transport = config.net.transport;
-        net::check(transport, mine).map_err(|error| {
-            Error::io(format!("Cannot attach {}", config.name), error).remedy(format!(
-                "give this host what transport \"{}\" needs, or choose another in [net], on both nodes",
-                transport.name()
-            ))
-        })?;
-        let mut listener = None;
-        if !dials {
-            let ours = (Owner::Net, LISTENER);
-            let listening = Listener::bind(transport, mine, config.peer_timeout_ms, ours);
-            let mut listening = listening.map_err(|error| {
-                Error::io(format!("Cannot attach {}", config.name), error).remedy(
-                    "check the address of this node in the configuration and that no other program uses the port",
-                )
+        for mine in paths.mine() {
+            net::check(transport, mine).map_err(|error| {
+                Error::io(format!("Cannot attach {}", config.name), error).remedy(format!(
+                    "give this host what transport \"{}\" needs, or choose another in [net], on both nodes",
+                    transport.name()
+                ))
             })?;
-            listening.start(&mut io.ring);
-            listener = Some(listening);
+        }
+        let mut listeners = Listeners::new(paths.mine(), transport, config.peer_timeout_ms);
+        // What cannot be had beside one that can is told, and tried again.
+        if !dials
+            && let Err(error) = listeners.open(io, Tick(0))
+            && !listeners.any()
+        {
+            return Err(Error::io(format!("Cannot attach {}", config.name), error).remedy(
+                "check the address of this node in the configuration and that no other program uses the port",
+            ));
         }
         Ok(Peers {
             volume: config.volume_id(),
             peer,
             transport,
-            mine,
-            address,
-            listener,
+            paths,
+            listeners,
             dialler: None,
             dials,
             wanted: true,
@@ -176,73 +184,78 @@ impl Peers {
 
     /// Dials if it is time, and turns away those who do not speak.
     pub(super) fn tick(&mut self, io: &mut Io, now: Tick) {
-        for slot in &mut self.slots {
-            let (Standing::Candidate { since } | Standing::Dialled { since }) = slot.standing
-            else {
-                continue;
-            };
-            if now < since.plus_ms(HELLO_MS) {
+        for at in 0..self.slots.len() {
+            if self.silent_until(&self.slots[at]).is_none_or(|until| now < until) {
                 continue;
             }
-            if let Standing::Candidate { .. } = slot.standing {
+            let slot = &mut self.slots[at];
+            slot.link.close(io, false);
+            let standing = std::mem::replace(&mut slot.standing, Standing::Closing);
+            if let Standing::Candidate { .. } = standing {
                 tracing::warn!("closed a connection from {}: it did not say Hello", slot.from);
             } else {
                 let why = format!("{} has not ended its TLS handshake in time", slot.from);
-                tracing::warn!("{why}");
-                self.dial_error = Some(why);
-                self.rests = true;
+                self.handshake_failed(at, &why);
+                // The other path may not be so slow, and does not wait.
+                self.rests = !self.paths.has_choice();
             }
-            slot.link.close(io, false);
-            slot.standing = Standing::Closing;
         }
         if std::mem::take(&mut self.rests) {
             self.dial_at = self.dial_at.max(now.plus_ms(TLS_RECONNECT_MS));
         }
-        if self.may_begin() && now >= self.dial_at {
+        if self.may_begin().is_some_and(|at| now >= at) {
             self.begin(io, now);
         }
     }
 
-    /// Nothing is under way, and something should be.
-    fn may_begin(&self) -> bool {
-        let free = if self.dials {
-            self.dialler.is_none() && self.slots.is_empty()
+    /// How long one may say nothing that is nobody yet.
+    fn silent_until(&self, slot: &Slot) -> Option<Tick> {
+        match slot.standing {
+            Standing::Candidate { since } => Some(since.plus_ms(HELLO_MS)),
+            Standing::Dialled { since } => Some(since.plus_ms(self.paths.patience_ms(HELLO_MS))),
+            Standing::Current(_) | Standing::Closing => None,
+        }
+    }
+
+    /// When to dial, or to listen; `None` if that is under way, or should not be.
+    fn may_begin(&self) -> Option<Tick> {
+        if !self.wanted || self.stopping {
+            None
+        } else if self.dials {
+            (self.dialler.is_none() && self.slots.is_empty()).then_some(self.dial_at)
         } else {
-            self.listener.is_none()
-        };
-        free && self.wanted && !self.stopping
+            self.listeners.next_tick()
+        }
     }
 
     fn begin(&mut self, io: &mut Io, now: Tick) {
-        if self.dials {
-            let patience = Duration::from_millis(self.timeout_ms);
-            let ours = (Owner::Net, DIALLER);
-            let to = (self.transport, self.address);
-            let begun = Connector::start(&mut io.ring, to, patience, self.timeout_ms, ours);
-            match begun {
-                Ok(dialler) => self.dialler = Some(dialler),
-                Err(error) => self.dial_failed(now, &error.to_string()),
+        if !self.dials {
+            if self.listeners.open(io, now).is_ok() {
+                self.dial_error = None;
             }
             return;
         }
-        let ours = (Owner::Net, LISTENER);
-        match Listener::bind(self.transport, self.mine, self.timeout_ms, ours) {
-            Ok(mut listener) => {
-                listener.start(&mut io.ring);
-                self.listener = Some(listener);
-                self.dial_error = None;
-            }
-            Err(error) => self.dial_failed(now, &error.to_string()),
+        let at = self.paths.next();
+        let (from, to) = (self.paths.source(at), self.paths.get(at).peer);
+        let way = Way { transport: self.transport, from, to };
+        let patience = Duration::from_millis(self.paths.patience_ms(self.timeout_ms));
+        let ours = (Owner::Net, DIALLER);
+        match Connector::start(&mut io.ring, way, patience, self.timeout_ms, ours) {
+            Ok(dialler) => self.dialler = Some((at, dialler)),
+            Err(error) => self.dial_failed(now, at, &error.to_string()),
         }
     }
 
     /// Looks for the peer from now on, or does not. The current link is for the core to close.
     pub(super) fn want(&mut self, io: &mut Io, now: Tick, wanted: bool) {
         if wanted == self.wanted {
-            self.forget_listener();
+            if !self.stopping {
+                self.listeners.forget_ended();
+            }
             return;
         }
         self.wanted = wanted;
+        self.paths.begin_anew();
         self.dial_at = now;
         self.dial_error = None;
         if !wanted {
@@ -252,10 +265,8 @@ impl Peers {
 
     /// What is under way to a new link ends.
     fn begin_nothing(&mut self, io: &mut Io) {
-        if let Some(listener) = &mut self.listener {
-            listener.close(&mut io.ring);
-        }
-        if let Some(dialler) = &mut self.dialler {
+        self.listeners.close(io);
+        if let Some((_, dialler)) = &mut self.dialler {
             dialler.cancel(&mut io.ring);
         }
         for slot in &mut self.slots {
@@ -266,22 +277,10 @@ impl Peers {
         }
     }
 
-    /// A listener that has ended makes room for the next.
-    fn forget_listener(&mut self) {
-        if !self.stopping && self.listener.as_ref().is_some_and(Listener::ended) {
-            self.listener = None;
-        }
-    }
-
     /// When [`Peers::tick`] has something to do; `None` while it does not.
     pub(super) fn next_tick(&self) -> Option<Tick> {
-        let silent = self.slots.iter().filter_map(|slot| match slot.standing {
-            Standing::Candidate { since } | Standing::Dialled { since } => {
-                Some(since.plus_ms(HELLO_MS))
-            }
-            _ => None,
-        });
-        silent.chain(self.may_begin().then_some(self.dial_at)).min()
+        let silent = self.slots.iter().filter_map(|slot| self.silent_until(slot));
+        silent.chain(self.may_begin()).min()
     }
 
     /// The nodes do not agree: trying again at once would only fill the log.
@@ -299,9 +298,10 @@ impl Peers {
             }
         } else if is_accept(token) {
             self.on_accept(io, now, done);
-        } else if let Some(dialler) = &mut self.dialler
+        } else if let Some((at, dialler)) = &mut self.dialler
             && let Some(result) = dialler.on_completion(&mut io.ring, done)
         {
+            let at = *at;
             self.dialler = None;
             match result {
                 Ok(_) if self.stopping || !self.wanted => {}
@@ -312,29 +312,29 @@ impl Peers {
                         Standing::Dialled { since: now }
                     } else {
                         self.dial_error = None;
+                        self.paths.connected();
                         Standing::Current(self.new_conn())
                     };
-                    self.add(socket, self.address, standing);
+                    self.add(socket, (at, self.paths.get(at).peer), standing);
                 }
-                Err(error) => self.dial_failed(now, &error.to_string()),
+                Err(error) => self.dial_failed(now, at, &error.to_string()),
             }
         }
     }
 
     fn on_accept(&mut self, io: &mut Io, now: Tick, done: Completion) {
-        let Some(listener) = &mut self.listener else { return };
-        let Some((socket, from)) = listener.on_completion(&mut io.ring, done) else { return };
+        let Some((at, socket, from)) = self.listeners.on_completion(io, done) else { return };
         if self.stopping || !self.has_room(io, now, from) {
             return; // dropped, and thereby closed
         }
-        self.add(socket, from, Standing::Candidate { since: now });
+        self.add(socket, (at, from), Standing::Candidate { since: now });
     }
 
-    /// There is room for a connection from `from`, or was made. Who comes from the peer's address is not kept out, or
-    /// pushed out before it has had its say, by any number of others: anybody can connect, and few can from there.
+    /// There is room for a connection from `from`, or was made. Who comes from an address of the peer is not kept out,
+    /// or pushed out before it has had its say, by any number of others: anybody can connect, and few can from there.
     fn has_room(&mut self, io: &mut Io, now: Tick, from: SocketAddr) -> bool {
-        let peer = self.address.ip();
-        let most = if from.ip() == peer { SLOTS_MAX } else { SLOTS_MAX - CANDIDATES_MAX };
+        let known = self.paths.is_peer(from.ip());
+        let most = if known { SLOTS_MAX } else { SLOTS_MAX - CANDIDATES_MAX };
         if self.slots.len() >= most {
             self.crowd(now, from);
             return false;
@@ -344,9 +344,9 @@ impl Peers {
         if count < CANDIDATES_MAX {
             return true;
         }
-        let stranger = |slot: &Slot| candidate(slot) && slot.from.ip() != peer;
+        let stranger = |slot: &Slot| candidate(slot) && !self.paths.is_peer(slot.from.ip());
         let oldest = self.slots.iter().position(stranger);
-        let oldest = match from.ip() == peer {
+        let oldest = match known {
             true => oldest.or_else(|| self.slots.iter().position(candidate)),
             false => oldest,
         };
@@ -370,7 +370,12 @@ impl Peers {
         }
     }
 
-    fn add(&mut self, socket: std::os::fd::OwnedFd, from: SocketAddr, standing: Standing) {
+    fn add(
+        &mut self,
+        socket: std::os::fd::OwnedFd,
+        (path, from): (usize, SocketAddr),
+        standing: Standing,
+    ) {
         let taken = |instance| self.slots.iter().any(|slot| slot.instance == instance);
         while taken(self.next_instance) || self.next_instance <= DIALLER {
             self.next_instance = self.next_instance.wrapping_add(1);
@@ -389,14 +394,13 @@ impl Peers {
             }
         };
         link.faults = self.faults.clone();
-        let slot =
-            Slot { instance, link, standing, from, announced: false, heard: false, key: None };
-        self.slots.push(slot);
-        if let Standing::Current(_) = standing
-            && let Some(slot) = self.slots.last()
-        {
-            tracing::info!("connected to {}", slot.from);
+        if let Standing::Current(_) = standing {
+            tracing::info!("connected to {from}{}", self.paths.said(path));
         }
+        let (announced, heard, silent) = (false, false, false);
+        let key = None;
+        let slot = Slot { instance, link, standing, from, path, announced, heard, silent, key };
+        self.slots.push(slot);
     }
 
     fn new_conn(&mut self) -> ConnId {
@@ -405,12 +409,21 @@ impl Peers {
         conn
     }
 
-    fn dial_failed(&mut self, now: Tick, why: &str) {
-        if self.dial_error.as_deref() != Some(why) {
+    fn dial_failed(&mut self, now: Tick, at: usize, why: &str) {
+        let failed = self.paths.failed(at, why);
+        if failed.is_new {
             tracing::info!("{why}");
         }
-        self.dial_error = Some(why.to_owned());
-        self.dial_at = now.plus_ms(RECONNECT_MS);
+        self.dial_error = self.paths.reasons();
+        self.dial_at = now.plus_ms(failed.pause_ms);
+    }
+
+    /// What was dialled with TLS has not become a link.
+    fn handshake_failed(&mut self, at: usize, why: &str) {
+        if self.paths.failed(self.slots[at].path, why).is_new {
+            tracing::warn!("{why}");
+        }
+        self.dial_error = self.paths.reasons();
     }
 
     /// The next event; `None` if there is none now.
@@ -450,6 +463,8 @@ impl Peers {
                 slot.standing = Standing::Closing;
                 let said_why = self.security.is_on() && !slot.link.is_lost();
                 self.rests = !slot.heard && (said_why || why == SPEAKS_TLS);
+                // Where nothing was ever heard the path is no better than a silent one.
+                self.paths.ended(slot.path, slot.link.is_unanswered() || !slot.heard);
                 Some(PeerEvent::Disconnected { conn, why })
             }
             (Standing::Candidate { .. }, LinkEvent::Received { message, buf, .. }) => {
@@ -465,20 +480,19 @@ impl Peers {
             (Standing::Dialled { .. }, LinkEvent::Secured { key }) => {
                 slot.key = key;
                 self.dial_error = None;
+                self.paths.connected();
                 let conn = self.new_conn();
                 self.slots[at].standing = Standing::Current(conn);
                 self.slots[at].announced = true;
-                tracing::info!("connected to {} with TLS", self.slots[at].from);
+                let slot = &self.slots[at];
+                tracing::info!("connected to {} with TLS{}", slot.from, self.paths.said(slot.path));
                 Some(PeerEvent::Connected(conn))
             }
             (Standing::Dialled { .. }, LinkEvent::Closed { why }) => {
                 let why = format!("{}: {why}", slot.from);
                 slot.standing = Standing::Closing;
                 self.rests = !slot.link.is_lost();
-                if self.dial_error.as_ref() != Some(&why) {
-                    tracing::warn!("{why}");
-                }
-                self.dial_error = Some(why);
+                self.handshake_failed(at, &why);
                 None
             }
             (_, LinkEvent::Secured { key }) => {
@@ -493,12 +507,12 @@ impl Peers {
         }
     }
 
-    /// Whoever came from the peer's address and was refused is most likely the peer: the operator should know why.
+    /// Whoever came from an address of the peer and was refused is most likely the peer: the operator should know why.
     fn turned_away(&mut self, at: usize, why: &str) {
         let from = self.slots[at].from;
         let connected = self.slots.iter().any(|slot| matches!(slot.standing, Standing::Current(_)));
         let about_tls = self.security.is_on() || why == SPEAKS_TLS;
-        if about_tls && !connected && from.ip() == self.address.ip() {
+        if about_tls && !connected && self.paths.is_peer(from.ip()) {
             self.dial_error = Some(format!("a connection from {from} was refused: {why}"));
         }
     }
@@ -514,6 +528,27 @@ impl Peers {
         let current = |slot: &&Slot| matches!(slot.standing, Standing::Current(_));
         let slot = self.slots.iter().find(current)?;
         net::in_use(self.transport, slot.link.socket())
+    }
+
+    /// What is known of why there is no connection.
+    pub(super) fn why_none(&self) -> Option<String> {
+        let known: Vec<String> =
+            self.dial_error.iter().cloned().chain(self.listeners.reasons()).collect();
+        (!known.is_empty()).then(|| known.join("; "))
+    }
+
+    /// The path of the current connection; `None` if there is none.
+    pub(super) fn path_in_use(&self) -> Option<usize> {
+        let current = |slot: &&Slot| matches!(slot.standing, Standing::Current(_));
+        self.slots.iter().find(current).map(|slot| slot.path)
+    }
+
+    /// The peer was silent for too long: what is left of the current connection is for the core to close.
+    pub(super) fn peer_is_silent(&mut self) {
+        self.dial_error = Some("the peer did not answer in time".to_owned());
+        for slot in &mut self.slots {
+            slot.silent |= matches!(slot.standing, Standing::Current(_));
+        }
     }
 
     /// This node's own key; `None` without TLS.
@@ -539,7 +574,8 @@ impl Peers {
             if self.security.is_on() {
                 self.dial_error = None;
             }
-            tracing::info!("connected from {}", self.slots[at].from);
+            let slot = &self.slots[at];
+            tracing::info!("connected from {}{}", slot.from, self.paths.said(slot.path));
             self.greeting = Some((conn, message));
             return Some(PeerEvent::Connected(conn));
         }
@@ -571,9 +607,14 @@ impl Peers {
     /// Closes a connection. Nothing more is heard of it.
     pub(super) fn close(&mut self, io: &mut Io, now: Tick, conn: ConnId, drain: bool) {
         self.dial_at = self.dial_at.max(now.plus_ms(RECONNECT_MS));
+        let mut ended = None;
         if let Some(slot) = self.find(conn) {
             slot.link.close(io, drain);
             slot.standing = Standing::Closing;
+            ended = Some((slot.path, slot.silent));
+        }
+        if let Some((path, silent)) = ended {
+            self.paths.ended(path, silent);
         }
     }
 
@@ -598,8 +639,8 @@ impl Peers {
 
     /// True when nothing of it is left on the ring.
     pub(super) fn stopped(&self) -> bool {
-        let listening = self.listener.as_ref().is_some_and(|listener| !listener.ended());
-        self.stopping && !listening && self.dialler.is_none() && self.slots.is_empty()
+        let idle = self.listeners.ended() && self.dialler.is_none() && self.slots.is_empty();
+        self.stopping && idle
     }
 
     fn find(&mut self, conn: ConnId) -> Option<&mut Slot> {
@@ -613,15 +654,17 @@ fn release(io: &mut Io, buf: Option<Buf>) {
     }
 }
 
-fn resolve(config: &Config, node: NodeId) -> Result<SocketAddr> {
+/// A node's end of each path. A name stands for the first of its addresses.
+fn resolve(config: &Config, node: NodeId) -> Result<Vec<SocketAddr>> {
     let node = config.node(node);
-    let what = || format!("Cannot use the address {} of node {}", node.address, node.name);
-    let found = node.address.resolve().map_err(|error| {
-        Error::io(what(), error).remedy("write an IP address, or a name in /etc/hosts")
-    })?;
-    found.first().copied().ok_or_else(|| {
-        Error::new(crate::error::Kind::Config, what())
-            .why("the name has no address")
-            .remedy("write an IP address, or a name in /etc/hosts")
-    })
+    let end = |address: &Address| {
+        let what = || format!("Cannot use the address {address} of node {}", node.name);
+        let remedy = "write an IP address, or a name in /etc/hosts";
+        let found = address.resolve().map_err(|error| Error::io(what(), error).remedy(remedy))?;
+        found.first().copied().ok_or_else(|| {
+            let error = Error::new(crate::error::Kind::Config, what());
+            error.why("the name has no address").remedy(remedy)
+        })
+    };
+    node.addresses().map(end).collect()
 }

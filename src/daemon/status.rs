@@ -3,8 +3,9 @@
 use super::AttachOptions;
 use crate::config::{Digest, Security};
 use crate::ctl::status::{
-    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Latency, Path, Peer,
-    PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Salvage, Sync, Verify, Why,
+    ActivityLog, Connection, ConnectionState, Device, DiskState, Generation, Host, Latency, Path,
+    Peer, PeerDevice, Rblk, ReplicationState, Resource, ResyncBytes, Role, Salvage, Sync, Verify,
+    Why,
 };
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::meta::superblock::{GenerationId, History};
@@ -31,6 +32,8 @@ pub(super) struct Surroundings<'a> {
     /// The key that the connected peer has shown, with TLS.
     pub(super) peer_key: Option<String>,
     pub(super) transport_in_use: Option<&'static str>,
+    /// The path of the connection: its index.
+    pub(super) path_in_use: Option<usize>,
     /// Why there was no device when this node was Primary.
     pub(super) device_error: Option<String>,
     /// The node is to become Primary by itself.
@@ -87,7 +90,6 @@ fn device(s: &Snapshot, around: &Surroundings<'_>) -> Device {
 fn connection(s: &Snapshot, around: &Surroundings<'_>) -> Connection {
     let config = &around.options.config;
     let peer = config.peer_of(around.options.node);
-    let me = config.node(around.options.node);
     let state = match s.connection {
         Link::Connected => ConnectionState::Connected,
         Link::StandAlone => ConnectionState::StandAlone,
@@ -100,14 +102,23 @@ fn connection(s: &Snapshot, around: &Surroundings<'_>) -> Connection {
         congested: s.peer_pending as usize >= crate::limits::PEER_DATA_CREDITS,
         tls: around.peer_key.is_some(),
         peer_role: s.peer_role.map_or(Role::Unknown, Role::from),
-        paths: vec![Path {
-            this_host: (&me.address).into(),
-            remote_host: (&peer.address).into(),
-            established: matches!(s.connection, Link::Greeting | Link::Connected),
-        }],
+        paths: paths(s, around),
         peer_devices: vec![peer_device(s, around.now)],
         ..Connection::default()
     }
+}
+
+/// All paths; the connection is on one of them.
+fn paths(s: &Snapshot, around: &Surroundings<'_>) -> Vec<Path> {
+    let Surroundings { options, path_in_use, .. } = around;
+    let (me, peer) = (options.config.node(options.node), options.config.peer_of(options.node));
+    let established = matches!(s.connection, Link::Greeting | Link::Connected);
+    let path = |(at, (mine, theirs))| Path {
+        this_host: Host::from(mine),
+        remote_host: Host::from(theirs),
+        established: established && *path_in_use == Some(at),
+    };
+    me.addresses().zip(peer.addresses()).enumerate().map(path).collect()
 }
 
 fn peer_device(s: &Snapshot, now: Tick) -> PeerDevice {
@@ -351,7 +362,8 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
         None => around.dial_error.clone(),
     });
     if why.is_empty() {
-        why.push(format!("{} at {} has not been reached yet", peer.name, peer.address));
+        let at: Vec<String> = peer.addresses().map(ToString::to_string).collect();
+        why.push(format!("{} at {} has not been reached yet", peer.name, at.join(" and ")));
     }
     why
 }

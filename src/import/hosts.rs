@@ -25,6 +25,8 @@ pub(super) struct Host {
     /// None if it is known by its address alone.
     pub(super) name: Option<Word>,
     pub(super) address: Option<Address>,
+    /// Its end of a second path, and where that stands.
+    pub(super) second: Option<(Address, At)>,
     pub(super) volume: Volume,
 }
 
@@ -42,7 +44,8 @@ impl Gathered<'_> {
     pub(super) fn host(&mut self, section: &Item) -> Result<Host, Fault> {
         let floating = section.key.text == "floating";
         let at = section.key.at;
-        let mut host = Host { at, name: None, address: None, volume: Volume::default() };
+        let mut host =
+            Host { at, name: None, address: None, second: None, volume: Volume::default() };
         if floating {
             host.address = self.address(section)?;
         } else {

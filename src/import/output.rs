@@ -27,6 +27,7 @@ impl OnPeerLost {
 pub(super) struct Node {
     pub(super) name: Name,
     pub(super) address: Address,
+    pub(super) second_address: Option<Address>,
     pub(super) disk: String,
 }
 
@@ -112,6 +113,9 @@ impl Output {
             line("\n[[node]]".to_owned());
             line(format!("name = {}", quoted(node.name.as_str())));
             line(format!("address = {}", quoted(&node.address.to_string())));
+            if let Some(second) = &node.second_address {
+                line(format!("second-address = {}", quoted(&second.to_string())));
+            }
             line(format!("disk = {}", quoted(&node.disk)));
         }
         text

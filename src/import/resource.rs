@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 const SECTIONS: &str = "on, floating, volume, connection, net, disk, syncer, options, startup, handlers, protocol, \
                         device or meta-disk";
+/// Paths of a connection that have their like in rblk.
+const PATHS_MAX: usize = 2;
 /// More reasons than this help nobody.
 const NAMES_SHOWN_MAX: usize = 20;
 
@@ -206,7 +208,7 @@ impl Gathered<'_> {
         }
         for connection in connections {
             let mut level = Level::new();
-            self.connection(connection, hosts, &mut level, false)?;
+            self.connection(connection, hosts, &mut level, None)?;
         }
         Ok(())
     }
@@ -217,12 +219,13 @@ impl Gathered<'_> {
         section: &Item,
         hosts: &mut [Host],
         level: &mut Level,
-        path: bool,
+        path: Option<usize>,
     ) -> Result<(), Fault> {
-        let mut paths = 0;
+        let (mut paths, path_of) = (0, path.unwrap_or(0));
+        let path = path.is_some();
         for item in section.body.iter().flatten() {
             match (item.key.text.as_str(), item.body.is_some()) {
-                ("host", false) => self.end(item, hosts)?,
+                ("host", false) => self.end(item, hosts, path_of)?,
                 ("hosts", false) if !path => {
                     for name in &item.arguments {
                         known(hosts, name)?;
@@ -230,13 +233,13 @@ impl Gathered<'_> {
                 }
                 ("net" | "disk", true) if !path => self.settings.section(item, level)?,
                 ("volume", true) if !path => self.volume(item, &mut Volume::default())?,
-                ("path", true) if !path && paths > 0 => {
-                    let text = "`path`: a second one is not used: rblk has one TCP connection";
+                ("path", true) if !path && paths == PATHS_MAX => {
+                    let text = "`path`: a third one is not used: rblk has two at most";
                     self.findings.warn(item.key.at, text);
                 }
                 ("path", true) if !path => {
+                    self.connection(item, hosts, level, Some(paths))?;
                     paths += 1;
-                    self.connection(item, hosts, level, true)?;
                 }
                 (key, _) => {
                     let expected =
@@ -253,8 +256,8 @@ impl Gathered<'_> {
         Ok(())
     }
 
-    /// `host NAME [address ADDRESS] [port N]`.
-    fn end(&mut self, item: &Item, hosts: &mut [Host]) -> Result<(), Fault> {
+    /// `host NAME [address ADDRESS] [port N]`, of the first path or of the second.
+    fn end(&mut self, item: &Item, hosts: &mut [Host], path: usize) -> Result<(), Fault> {
         let [name, rest @ ..] = &item.arguments[..] else {
             return Err(Fault::new(
                 item.key.at,
@@ -266,7 +269,10 @@ impl Gathered<'_> {
             [] => {}
             [keyword, address @ ..] if keyword.text == "address" => {
                 let found = self.address_words(item.key.at, address)?;
-                hosts[index].address = found;
+                match path {
+                    0 => hosts[index].address = found,
+                    _ => hosts[index].second = found.map(|found| (found, item.key.at)),
+                }
             }
             [keyword, ..] => {
                 let what = format!(

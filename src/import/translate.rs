@@ -130,7 +130,10 @@ fn nodes(resource: &Resource, findings: &mut Findings) -> Result<Option<[Node; 2
         nodes.extend(node);
     }
     match <[Node; 2]>::try_from(nodes) {
-        Ok(nodes) => Ok(Some(nodes)),
+        Ok(mut nodes) => {
+            second_path(resource, &mut nodes, findings);
+            Ok(Some(nodes))
+        }
         Err(_) if findings.refusals.is_empty() => {
             Err(Fault::new(resource.at, "expected two hosts"))
         }
@@ -173,7 +176,36 @@ fn node(
         }
         return Ok(None);
     };
-    Ok(Some(Node { name, address: address.clone(), disk: disk.text.clone() }))
+    let (address, disk) = (address.clone(), disk.text.clone());
+    Ok(Some(Node { name, address, second_address: None, disk }))
+}
+
+/// The second path, if the file has one with two ends of its own.
+fn second_path(resource: &Resource, nodes: &mut [Node; 2], findings: &mut Findings) {
+    let ends: Vec<_> =
+        resource.hosts.iter().take(2).filter_map(|host| host.second.as_ref()).collect();
+    match ends[..] {
+        [] => {}
+        [(one, at), (other, _)] => {
+            let known = nodes.iter().map(|node| &node.address);
+            let mut all: Vec<String> = known.chain([one, other]).map(ToString::to_string).collect();
+            all.sort_unstable();
+            all.dedup();
+            if all.len() < 4 {
+                let text = "`path`: the second one is not used: it has an address of the first, or the same twice";
+                return findings.warn(*at, text);
+            }
+            for (node, end) in nodes.iter_mut().zip([one, other]) {
+                node.second_address = Some(end.clone());
+            }
+        }
+        [(_, at), ..] => {
+            findings.warn(
+                *at,
+                "`path`: the second one is not used: it has an address of one host only",
+            );
+        }
+    }
 }
 
 fn promote_at_start(

@@ -146,6 +146,9 @@ disk = "/dev/docker/swarm"
             let nodes = PLAIN.replacen("docker/swarm\"\n", &format!("docker/swarm\"\n{key}\n"), 1);
             format!("{nodes}{nets}\n")
         };
+        let two_paths = PLAIN
+            .replace(":7790\"  # eth1", ":7790\"  # eth1\nsecond-address = \"10.1.0.1:7790\" # two")
+            .replace(".2:7790\"", ".2:7790\"\nsecond-address = \"10.1.0.2:7790\"");
         let inline = "net = {security = \"none\"}\nnode = [{name = \"docker1\", address = \"a:1\", disk = \"/d\"},\n \
                       {name = \"docker2\", address = \"b:1\", disk = \"/d\"}, # two\n]\n[resource]\nname = \"swarm\"\n";
         for text in [
@@ -155,9 +158,12 @@ disk = "/dev/docker/swarm"
             with("[net]\nkey-file = \"/k\"\n", &format!("key = \"{three}\"\nold-key = \"{one}\"")),
             with("[net]\n# nothing\n", &format!("key = \"{two}\"")),
             PLAIN.replace('\n', "\r\n"),
+            two_paths,
         ] {
             let edited = edit(&text).expect(&text);
-            good(&edited);
+            let second =
+                good(&edited).nodes.iter().filter_map(|node| node.second_address.clone()).count();
+            assert_eq!(second, text.matches("second-address").count(), "{edited}");
             for comment in ["# two", "# open", "# mine", "# nothing", "# the end"] {
                 assert_eq!(edited.contains(comment), text.contains(comment), "{edited}");
             }

@@ -117,55 +117,72 @@ class Network:
     """The bridge and its two ports. Works on whatever namespace the program is in: call `enter` first."""
 
     ADDRESS = {'a': '10.77.0.1', 'b': '10.77.0.2'}
+    BRIDGE, PORTS, DEVICE = 'sw', 'port', 'eth0'
 
     def __init__(self):
         self._macs = {}
         self.remove()       # what an earlier one may have left in the middle of its making
-        _sh('ip', 'link', 'add', 'sw', 'type', 'bridge')
-        _sh('ip', 'link', 'set', 'sw', 'up')
-        for side, address in self.ADDRESS.items():
-            _sh('ip', 'netns', 'add', side)
-            _sh('ip', 'link', 'add', f'port-{side}', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', side)
-            _sh('ip', 'link', 'set', f'port-{side}', 'master', 'sw', 'up')
-            _sh('ip', '-n', side, 'link', 'set', 'lo', 'up')
-            _sh('ip', '-n', side, 'addr', 'add', f'{address}/24', 'dev', 'eth0')
-            _sh('ip', '-n', side, 'link', 'set', 'eth0', 'up')
-            link = json.loads(_sh('ip', '-n', side, '-j', 'link', 'show', 'eth0'))
+        self._make_hosts()
+        _sh('ip', 'link', 'add', self.BRIDGE, 'type', 'bridge')
+        _sh('ip', 'link', 'set', self.BRIDGE, 'up')
+        for side in self.ADDRESS:
+            port = f'{self.PORTS}-{side}'
+            _sh('ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', self.DEVICE, 'netns', side)
+            _sh('ip', 'link', 'set', port, 'master', self.BRIDGE, 'up')
+            self.give_address(side)
+            _sh('ip', '-n', side, 'link', 'set', self.DEVICE, 'up')
+            link = json.loads(_sh('ip', '-n', side, '-j', 'link', 'show', self.DEVICE))
             self._macs[side] = link[0]['address']
         # Addresses are known for good: a cut must be found by the daemons, not by a failed ARP.
         for side, other in (('a', 'b'), ('b', 'a')):
             _sh('ip', '-n', side, 'neigh', 'replace', self.ADDRESS[other], 'lladdr', self._macs[other],
-                'nud', 'permanent', 'dev', 'eth0')
+                'nud', 'permanent', 'dev', self.DEVICE)
+
+    def _make_hosts(self):
+        for side in self.ADDRESS:
+            _sh('ip', 'netns', 'add', side)
+            _sh('ip', '-n', side, 'link', 'set', 'lo', 'up')
+
+    def give_address(self, side):
+        """That host has its address on this network."""
+        _sh('ip', '-n', side, 'addr', 'add', f'{self.ADDRESS[side]}/24', 'dev', self.DEVICE)
+
+    def take_address(self, side):
+        """It has it no more."""
+        _sh('ip', '-n', side, 'addr', 'del', f'{self.ADDRESS[side]}/24', 'dev', self.DEVICE)
 
     def cut(self, side='b'):
         """Both directions, in silence."""
-        _sh('ip', 'link', 'set', f'port-{side}', 'nomaster')
+        _sh('ip', 'link', 'set', f'{self.PORTS}-{side}', 'nomaster')
 
     def cut_towards(self, side):
         """Frames to `side` vanish; those from it arrive."""
         other = 'a' if side == 'b' else 'b'
         # Sticky: or else the first frame from `side` would correct it.
-        _sh('bridge', 'fdb', 'replace', self._macs[side], 'dev', f'port-{other}', 'master', 'static',
+        _sh('bridge', 'fdb', 'replace', self._macs[side], 'dev', f'{self.PORTS}-{other}', 'master', 'static',
             'sticky')
 
     def heal(self):
         """Everything arrives again."""
         for side in self.ADDRESS:
-            _sh('ip', 'link', 'set', f'port-{side}', 'master', 'sw', 'up')
+            _sh('ip', 'link', 'set', f'{self.PORTS}-{side}', 'master', self.BRIDGE, 'up')
             for port in self.ADDRESS:
                 with contextlib.suppress(LabError):
-                    _sh('bridge', 'fdb', 'del', self._macs[side], 'dev', f'port-{port}', 'master')
+                    _sh('bridge', 'fdb', 'del', self._macs[side], 'dev', f'{self.PORTS}-{port}', 'master')
 
     def remove(self):
         """Takes the network away."""
         for side in self.ADDRESS:
             # The link by itself: a socket still open on that host would keep it and its end of the link.
             with contextlib.suppress(LabError):
-                _sh('ip', 'link', 'del', f'port-{side}')
-            with contextlib.suppress(LabError):
-                _sh('ip', 'netns', 'del', side)
+                _sh('ip', 'link', 'del', f'{self.PORTS}-{side}')
+            self._remove_host(side)
         with contextlib.suppress(LabError):
-            _sh('ip', 'link', 'del', 'sw')
+            _sh('ip', 'link', 'del', self.BRIDGE)
+
+    def _remove_host(self, side):
+        with contextlib.suppress(LabError):
+            _sh('ip', 'netns', 'del', side)
 
     @staticmethod
     def third_host(address):
@@ -176,6 +193,19 @@ class Network:
     def inside(side):
         """What to put before a command that runs on that host."""
         return ['nsenter', f'--net=/run/netns/{side}']
+
+
+class SecondNetwork(Network):
+    """Another one between the same hosts, which must be there: a switch of its own, an interface on each."""
+
+    ADDRESS = {'a': '10.78.0.1', 'b': '10.78.0.2'}
+    BRIDGE, PORTS, DEVICE = 'sw2', 'port2', 'eth1'
+
+    def _make_hosts(self):
+        pass
+
+    def _remove_host(self, side):
+        pass
 
 
 def inside(side, action):

@@ -24,7 +24,7 @@ DIFFERENT = '`security` in [net] must be the same on both nodes'
 
 def test_load_and_cuts():
     with Lab(mib=256, resource='peer-timeout-ms = 1000') as lab:
-        keys = _lock(lab)
+        keys = lock(lab)
         client = lab.start()
         for node, other in ((lab.a, lab.b), (lab.b, lab.a)):
             rblk = node.status()['rblk']
@@ -50,7 +50,7 @@ def test_load_and_cuts():
 def test_a_wrong_key_gets_no_access_and_both_say_why():
     for changed, first, second in (('a', WRONG, REFUSED), ('b', REFUSED, WRONG)):
         with Lab() as lab:
-            keys = _lock(lab)
+            keys = lock(lab)
             stranger = _key(lab, lab.a, 'stranger')
             # The node that is looked for, or that looks, is known to the other by a key that it does not have.
             node, other = (lab.b, lab.a) if changed == 'a' else (lab.a, lab.b)
@@ -71,7 +71,7 @@ def test_a_wrong_key_gets_no_access_and_both_say_why():
 
 def test_flipped_bits_end_the_session_and_reach_no_disk():
     with Lab() as lab:
-        keys = _lock(lab)
+        keys = lock(lab)
         proxy = peer.Flipper('a', PORT + 1, (Network.ADDRESS['b'], PORT), 3 * MIB)
         _write(lab, lab.a, keys, ('10.77.0.2:7790', f'10.77.0.1:{PORT + 1}'))
         client = lab.start()
@@ -86,7 +86,7 @@ def test_the_wire_shows_nothing():
     for locked in (False, True):
         with Lab() as lab:
             if locked:
-                _lock(lab)
+                lock(lab)
             tap = Tap('port-b')
             client = lab.start()
             client.write(0, PATTERN * (MIB // len(PATTERN)))
@@ -101,7 +101,7 @@ def test_the_wire_shows_nothing():
 def test_with_and_without_tls_do_not_meet():
     for locked in ('a', 'b'):
         with Lab() as lab:
-            keys = _lock(lab)
+            keys = lock(lab)
             plain = lab.b if locked == 'a' else lab.a
             write_config(plain.config, 't', lab.nodes)
             for node in lab.nodes:
@@ -119,7 +119,7 @@ def test_with_and_without_tls_do_not_meet():
 
 def test_strangers_get_nothing_and_disturb_nobody():
     with Lab() as lab:
-        _lock(lab)
+        lock(lab)
         client = lab.start()
         checker = Checker(client.size)
         load = Load(client, checker, random.getrandbits(32), rate=500).start()
@@ -154,7 +154,7 @@ def test_ten_thousand_half_open_connections_cost_no_more_than_a_few():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 12_000), hard))
     with Lab() as lab, contextlib.ExitStack() as held:
-        _lock(lab)
+        lock(lab)
         lab.network.third_host('10.77.0.9')
         client = lab.start()
         checker = Checker(client.size)
@@ -178,7 +178,7 @@ def test_ten_thousand_half_open_connections_cost_no_more_than_a_few():
 
 def test_strangers_from_elsewhere_do_not_push_out_who_may_be_the_peer():
     with Lab() as lab:
-        _lock(lab)
+        lock(lab)
         lab.network.third_host('10.77.0.9')
         lab.b.create('--in-sync')
         lab.b.attach()
@@ -211,7 +211,7 @@ def test_strangers_from_elsewhere_do_not_push_out_who_may_be_the_peer():
 
 def test_a_key_is_exchanged_without_parting():
     with Lab() as lab:
-        keys = _lock(lab)
+        keys = lock(lab)
         client = lab.start()
         checker = Checker(client.size)
         load = Load(client, checker, random.getrandbits(32), rate=500).start()
@@ -316,7 +316,7 @@ def _key(lab, node, name):
     return re.fullmatch(r'key = "(ed25519:[A-Za-z0-9+/=]{44})"\n', said).group(1)
 
 
-def _lock(lab):
+def lock(lab):
     """Keys for both nodes, and configurations that want them. The public halves by node."""
     keys = {node: _key(lab, node, node.name) for node in lab.nodes}
     lab.plain = open(lab.config).read()

@@ -3,9 +3,11 @@
 use super::Findings;
 use crate::cli::units;
 use crate::config::{Address, Config};
+use crate::ctl::status::Resource;
 use crate::meta::superblock::NodeId;
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use crate::transport::Transport;
+use std::io::{Error, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// A peer that does not answer within this time is taken to be away.
@@ -13,10 +15,15 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// Less than this does not fit the smallest packet that every network takes.
 const MTU_MIN: u32 = 1280;
 
-/// This node's own address.
+/// This node's own address on each path.
 pub(super) fn own_address(findings: &mut Findings, config: &Config, node: NodeId) {
+    for own in config.node(node).addresses() {
+        one_of_ours(findings, own);
+    }
+}
+
+fn one_of_ours(findings: &mut Findings, own: &Address) {
     const SUBJECT: &str = "own address";
-    let own = &config.node(node).address;
     let addresses = match resolve(own) {
         Ok(addresses) => addresses,
         Err(why) => return findings.error(SUBJECT, format!("{own}: {why}"), "correct the address"),
@@ -26,53 +33,153 @@ pub(super) fn own_address(findings: &mut Findings, config: &Config, node: NodeId
     if bound {
         findings.ok(SUBJECT, own.to_string());
     } else {
-        let remedy =
-            "correct `address`, or give this host that address; `ip addr` shows what it has";
+        let remedy = "correct it in the configuration, or give this host that address; `ip addr` shows what it has";
         findings.error(SUBJECT, format!("{own} is no address of this host"), remedy);
     }
 }
 
-/// The peer's: only to be asked while it is not connected, since it would take us for a stranger.
+/// The peer's, on each path: only to be asked while it is not connected, since it would take us for a stranger.
 pub(super) fn peer(findings: &mut Findings, config: &Config, node: NodeId) {
+    for at in 0..config.node(node).addresses().count() {
+        peer_at(findings, config, node, at);
+    }
+}
+
+fn peer_at(findings: &mut Findings, config: &Config, node: NodeId, at: usize) {
     const SUBJECT: &str = "peer";
-    let peer = config.peer_of(node);
     let name = &config.name;
-    let addresses = match resolve(&peer.address) {
-        Ok(addresses) => addresses,
-        Err(why) => {
+    let Some(address) = config.peer_of(node).addresses().nth(at) else { return };
+    match knock(config, node, at) {
+        Ok(took) => findings.ok(SUBJECT, format!("{address} takes connections, in {took}")),
+        Err(Closed::Unknown(why)) => {
             let remedy = "correct the address, or the name service";
-            return findings.error(SUBJECT, format!("{}: {why}", peer.address), remedy);
+            findings.error(SUBJECT, format!("{address}: {why}"), remedy);
         }
-    };
-    let begun = Instant::now();
-    let tried = addresses.iter().map(|at| TcpStream::connect_timeout(at, ANSWER));
-    match tried.reduce(|first, next| first.or(next)) {
-        Some(Ok(stream)) => {
-            let took = units::duration(begun.elapsed());
-            findings.ok(SUBJECT, format!("{} takes connections, in {took}", peer.address));
-            drop(stream);
-        }
-        Some(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => findings.error(
+        Err(Closed::Refused) => findings.error(
             SUBJECT,
-            format!("{} is there, and nobody listens", peer.address),
+            format!("{address} is there, and nobody listens"),
             format!(
                 "start the daemon there: `systemctl start rblk@{name}` or `rblk attach {name}`"
             ),
         ),
-        Some(Err(error)) => findings.error(
+        Err(Closed::Silent(error)) => findings.error(
             SUBJECT,
-            format!("{} does not answer: {error}", peer.address),
+            format!("{address} does not answer: {error}"),
             "look at cable, switch and firewall (TCP, both ways), and whether the other host runs",
         ),
-        None => findings.error(SUBJECT, format!("{} has no address", peer.address), ""),
     }
 }
 
-/// The largest packet on the way to the peer, as the system knows it.
+/// Both paths while the nodes are connected: the one without the connection is only needed once it is too late to look
+/// after it. The peer, which the dialling node alone can ask, logs a stranger.
+pub(super) fn paths(findings: &mut Findings, config: &Config, node: NodeId, status: &Resource) {
+    const SUBJECT: &str = "path";
+    let all = status.connection().paths;
+    let known = all.len() == config.node(node).addresses().count();
+    if all.len() < 2 || !known {
+        return;
+    }
+    let name = &config.name;
+    let dials = &config.node(NodeId(0)).name;
+    let asks = node == NodeId(0) && config.net.transport != Transport::Rdma;
+    for (at, path) in all.iter().enumerate() {
+        let said = format!("{} ({path})", at + 1);
+        match (path.established, asks.then(|| knock(config, node, at))) {
+            (true, _) if at == 0 => findings.ok(SUBJECT, format!("{said} has the connection")),
+            (true, _) => findings.warning(
+                SUBJECT,
+                format!("{said} has the connection, since the first did not work when it was made"),
+                format!(
+                    "`rblk doctor {name}` on {dials} looks whether the first works again; if so, there `rblk \
+                     disconnect {name}` and `rblk connect {name}` go back to it: what is written between is copied"
+                ),
+            ),
+            (false, None) => {}
+            (false, Some(Ok(took))) => {
+                findings.ok(SUBJECT, format!("{said} is ready: it takes connections, in {took}"));
+            }
+            (false, Some(Err(closed))) => findings.warning(
+                SUBJECT,
+                format!("{said} does not work: {closed}"),
+                "look at cable, switch and firewall (TCP, both ways): if the other path fails as well, the nodes lose \
+                 each other",
+            ),
+        }
+    }
+}
+
+/// Why nobody can be reached.
+enum Closed {
+    Unknown(String),
+    Refused,
+    Silent(Error),
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Closed::Unknown(why) => f.write_str(why),
+            Closed::Refused => f.write_str("nobody listens there"),
+            Closed::Silent(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Connects to the peer on path `at`, as the daemon would; how long that took.
+fn knock(config: &Config, node: NodeId, at: usize) -> Result<String, Closed> {
+    let ends = [config.node(node), config.peer_of(node)].map(|node| node.addresses().nth(at));
+    let [Some(own), Some(peer)] = ends else {
+        return Err(Closed::Unknown("it is not configured".to_owned()));
+    };
+    let peers = resolve(peer).map_err(Closed::Unknown)?;
+    // With one path the kernel chooses where a connection comes from.
+    let own = match config.node(node).second_address {
+        Some(_) => resolve(own).map_err(Closed::Unknown)?,
+        None => Vec::new(),
+    };
+    let begun = Instant::now();
+    let tried = peers.iter().map(|to| {
+        let from = own.iter().find(|own| own.is_ipv4() == to.is_ipv4()).map(SocketAddr::ip);
+        connect(from, *to)
+    });
+    match tried.reduce(|first, next| first.or(next)) {
+        Some(Ok(())) => Ok(units::duration(begun.elapsed())),
+        Some(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(Closed::Refused),
+        Some(Err(error)) => Err(Closed::Silent(error)),
+        None => Err(Closed::Unknown("it has no address".to_owned())),
+    }
+}
+
+/// Connects, and hangs up.
+fn connect(from: Option<IpAddr>, to: SocketAddr) -> Result<(), Error> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+    let Some(from) = from else {
+        return std::net::TcpStream::connect_timeout(&to, ANSWER).map(drop);
+    };
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(ANSWER))?;
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+    match rustix::net::connect(&socket, &to) {
+        // As it says when the time is over.
+        Err(rustix::io::Errno::INPROGRESS) => Err(ErrorKind::TimedOut.into()),
+        done => Ok(done?),
+    }
+}
+
+/// The largest packet on the way to the peer on each path, as the system knows it.
 pub(super) fn mtu(findings: &mut Findings, config: &Config, node: NodeId) {
+    let (me, peer) = (config.node(node), config.peer_of(node));
+    for (own, peer) in me.addresses().zip(peer.addresses()) {
+        mtu_between(findings, own, peer);
+    }
+}
+
+fn mtu_between(findings: &mut Findings, own: &Address, peer: &Address) {
     const SUBJECT: &str = "packet size";
-    let own = resolve(&config.node(node).address).unwrap_or_default();
-    let peer = resolve(&config.peer_of(node).address).unwrap_or_default();
+    let own = resolve(own).unwrap_or_default();
+    let peer = resolve(peer).unwrap_or_default();
     let Some(peer) = peer.first() else { return };
     let own = own.iter().find(|own| own.is_ipv4() == peer.is_ipv4());
     let any: IpAddr = if peer.is_ipv4() { [0; 4].into() } else { [0; 16].into() };

@@ -23,6 +23,8 @@ pub(super) fn check(findings: &mut Findings, place: &Place, name: &Name) {
     let connected = running.as_ref().is_ok_and(Resource::connected);
     if !connected {
         network::peer(findings, &config, node);
+    } else if let Ok(status) = &running {
+        network::paths(findings, &config, node, status);
     }
     match running {
         Ok(status) => {

@@ -231,6 +231,17 @@ fn readable(fd: RawFd) -> squeue::Entry {
     opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).build()
 }
 
+/// What is to be connected to what.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// By what.
+    pub transport: Transport,
+    /// This node's address, with port 0 for any; `None` if the kernel may choose.
+    pub from: Option<SocketAddr>,
+    /// Who listens.
+    pub to: SocketAddr,
+}
+
 /// A connection being made.
 pub struct Connector {
     transport: Transport,
@@ -247,25 +258,29 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Begins to connect to `address`, for at most `timeout`. Its tokens have `owner` and `instance`.
+    /// Begins to connect, for at most `timeout`. Its tokens have `owner` and `instance`.
     ///
     /// # Errors
-    /// There is no socket to be had.
+    /// There is no socket to be had, or this host does not have the address that it is to connect from.
     pub fn start(
         ring: &mut Ring,
-        (transport, address): (Transport, SocketAddr),
+        Way { transport, from, to: address }: Way,
         timeout: Duration,
         user_timeout_ms: u64,
         (owner, instance): (Owner, u16),
     ) -> Result<Connector> {
         let to = Box::new(SocketAddrAny::from(address));
         let (socket, entry) = if transport == Transport::Rdma {
-            let socket = rdma::connect(address)?;
+            let socket = rdma::connect(from, address)?;
             let entry = readable(socket.as_raw_fd());
             (socket, entry)
         } else {
             let socket = socket(transport, address)?;
             tune(&socket, user_timeout_ms)?;
+            if let Some(from) = from {
+                rustix::net::bind(&socket, &from)
+                    .map_err(|error| from_where(from, &error.into()))?;
+            }
             let fd = types::Fd(socket.as_raw_fd());
             let entry = opcode::Connect::new(fd, to.as_ptr().cast(), to.addr_len()).build();
             (socket, entry)
@@ -342,6 +357,11 @@ impl Drop for Connector {
     }
 }
 
+/// Why a connection cannot be made from an address.
+fn from_where(from: SocketAddr, error: &Error) -> Error {
+    Error::new(error.kind(), format!("Cannot connect from {}: {error}", from.ip()))
+}
+
 /// An error if the socket is connected to itself, which TCP allows when nobody listens on a local port.
 fn stranger(socket: &OwnedFd) -> Result<()> {
     if own_name(socket)? == peer_name(socket)? {
@@ -365,8 +385,11 @@ mod tests {
     }
 
     fn connect(ring: &mut Ring, to: SocketAddr) -> Connector {
-        Connector::start(ring, (Transport::Tcp, to), Duration::from_secs(10), 4000, OURS)
-            .expect("starts")
+        Connector::start(ring, way(None, to), Duration::from_secs(10), 4000, OURS).expect("starts")
+    }
+
+    fn way(from: Option<SocketAddr>, to: SocketAddr) -> Way {
+        Way { transport: Transport::Tcp, from, to }
     }
 
     fn next(ring: &mut Ring) -> Completion {
@@ -445,6 +468,23 @@ mod tests {
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 
+    #[test]
+    fn a_connection_comes_from_the_address_that_is_named_or_is_not_made() {
+        let mut ring = Ring::new(8).expect("io_uring");
+        let address = listener("127.0.0.1").address().expect("bound");
+        let _open = std::net::TcpListener::bind(address).expect("free again");
+        let time = Duration::from_secs(10);
+        let from = Some(any_port("127.0.0.2"));
+        let mut connector =
+            Connector::start(&mut ring, way(from, address), time, 4000, OURS).expect("starts");
+        let socket = result(&mut ring, &mut connector).expect("connects");
+        assert_eq!(own_name(&socket).expect("bound").ip(), any_port("127.0.0.2").ip());
+        let from = Some(any_port("203.0.113.1"));
+        let begun = Connector::start(&mut ring, way(from, address), time, 4000, OURS);
+        let error = begun.err().expect("no address of this host").to_string();
+        assert!(error.contains("Cannot connect from 203.0.113.1"), "{error}");
+    }
+
     /// A listener whose backlog is full answers no further SYN.
     #[test]
     fn a_connection_to_a_silent_host_ends_with_its_time() {
@@ -456,8 +496,7 @@ mod tests {
         let _waiting = std::net::TcpStream::connect(address).expect("the backlog takes one");
         let time = Duration::from_millis(50);
         let mut connector =
-            Connector::start(&mut ring, (Transport::Tcp, address), time, 4000, OURS)
-                .expect("starts");
+            Connector::start(&mut ring, way(None, address), time, 4000, OURS).expect("starts");
         let error = result(&mut ring, &mut connector).expect_err("nobody answers");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         let mut connector = connect(&mut ring, address);

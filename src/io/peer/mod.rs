@@ -120,6 +120,8 @@ pub struct Link {
     refusal: Option<String>,
     /// The network or the other end has ended it, without a word why.
     lost: bool,
+    /// The network has, since nothing came back any more.
+    unanswered: bool,
     /// Faults on purpose.
     pub faults: Faults,
 }
@@ -148,6 +150,7 @@ impl Link {
             tls,
             refusal: None,
             lost: false,
+            unanswered: false,
             faults: Faults::default(),
         }
     }
@@ -222,6 +225,7 @@ impl Link {
         };
         if let Err(why) = result {
             self.lost |= open && self.refusal.is_none();
+            self.unanswered |= open && is_unanswered(done.result);
             self.end(io, why);
         }
     }
@@ -322,6 +326,11 @@ impl Link {
         self.lost
     }
 
+    /// It was ended by the network since the other end could not be reached any more: another way to it may work.
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+
     /// True after [`LinkEvent::Closed`].
     pub fn closed(&self) -> bool {
         matches!(self.state, State::Closed)
@@ -361,6 +370,13 @@ impl Drop for Link {
         // SAFETY: dropped once, here; no operation names the descriptor any more.
         unsafe { ManuallyDrop::drop(&mut self.socket) };
     }
+}
+
+/// What the kernel says when sent bytes stay unconfirmed, or find no way.
+fn is_unanswered(result: i32) -> bool {
+    let silence =
+        [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENETDOWN, libc::EHOSTDOWN];
+    silence.contains(&-result)
 }
 
 /// `EAGAIN` and `EINTR` are tried again, but not for ever; everything else below zero is the end.

@@ -458,3 +458,13 @@ fn one_system_call_carries_what_was_queued_meanwhile() {
     let all = reader.join().expect("no panic").expect("all of it");
     assert_eq!(all, frame(&Message::Ping, &[]).repeat(1500));
 }
+
+#[test]
+fn a_network_that_is_silent_is_told_from_an_end_that_speaks() {
+    for silence in [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH] {
+        assert!(is_unanswered(-silence), "{silence}");
+    }
+    for spoken in [libc::ECONNRESET, libc::EPIPE, libc::ECANCELED, 0] {
+        assert!(!is_unanswered(-spoken), "{spoken}");
+    }
+}

@@ -105,8 +105,7 @@ impl RdmaSocket {
     /// Listens on `address`, with so many connections waiting.
     pub(super) fn listen(&self, address: SocketAddr, backlog: i32) -> Result<()> {
         let one: c_int = 1;
-        let address = SocketAddrAny::from(address);
-        // SAFETY: address and value are read during the calls and have the sizes that are told.
+        // SAFETY: the value is read during the call and has the size that is told.
         unsafe {
             let value = (&raw const one).cast();
             checked((self.of.rsetsockopt)(
@@ -116,11 +115,20 @@ impl RdmaSocket {
                 value,
                 4,
             ) as isize)?;
-            let bound = (self.of.rbind)(self.number, address.as_ptr().cast(), address.addr_len());
-            checked(bound as isize)?;
-            checked((self.of.rlisten)(self.number, backlog) as isize)?;
         }
-        Ok(())
+        self.bind(address)?;
+        // SAFETY: the call takes numbers only.
+        let listens = unsafe { (self.of.rlisten)(self.number, backlog) };
+        checked(listens as isize).map(drop)
+    }
+
+    /// It is at `address`, which must be one of an RDMA device of this host.
+    pub(super) fn bind(&self, address: SocketAddr) -> Result<()> {
+        let address = SocketAddrAny::from(address);
+        // SAFETY: the address is read during the call and has the length that is told.
+        let bound =
+            unsafe { (self.of.rbind)(self.number, address.as_ptr().cast(), address.addr_len()) };
+        checked(bound as isize).map(drop)
     }
 
     /// Waits until it is connected to `address`, or cannot be.

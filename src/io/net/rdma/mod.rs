@@ -66,16 +66,17 @@ pub(super) fn check(address: SocketAddr) -> Result<()> {
     RdmaSocket::new(address).map(drop)
 }
 
-/// Begins to connect to `address`, and returns the end of the pair for a link. It is readable once [`outcome`] knows.
+/// Begins to connect to `address`, from the address `from` if there is one, and returns the end of the pair for a link.
+/// It is readable once [`outcome`] knows.
 ///
 /// # Errors
 /// The system has no thread, socket or bridge left.
-pub(super) fn connect(address: SocketAddr) -> Result<OwnedFd> {
+pub(super) fn connect(from: Option<SocketAddr>, address: SocketAddr) -> Result<OwnedFd> {
     let place = Place::take().ok_or_else(too_many)?;
     let (ours, theirs) = pair()?;
     thread::spawn("rblk-rdma", STACK_BYTES, move || {
         let _place = place;
-        match dial(address) {
+        match dial(from, address) {
             Ok(socket) => {
                 let told = rustix::io::write(&theirs, &[CONNECTED]);
                 if told.is_ok() {
@@ -93,8 +94,11 @@ pub(super) fn connect(address: SocketAddr) -> Result<OwnedFd> {
     Ok(ours)
 }
 
-fn dial(address: SocketAddr) -> Result<RdmaSocket> {
+fn dial(from: Option<SocketAddr>, address: SocketAddr) -> Result<RdmaSocket> {
     let socket = RdmaSocket::new(address)?;
+    if let Some(from) = from {
+        socket.bind(from).map_err(|error| super::from_where(from, &error))?;
+    }
     socket.connect(address)?;
     socket.do_not_block()?;
     Ok(socket)
