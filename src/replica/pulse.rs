@@ -10,8 +10,8 @@
 //! How quickly a peer answers when all is well tells how soon silence means something. The configured peer timeout is
 //! the most that clients wait; a link that has answered quickly for a while needs less, and is given up earlier, but
 //! not below a floor: half the timeout, and [`PEER_SILENCE_MS_MIN`], so that a scheduling gap is not taken for a death.
-//! A slow answer widens the limit at once and is forgotten slowly, and every connection begins with the whole timeout: a
-//! link that was lost for impatience is not lost again for the same reason.
+//! A slow answer widens the limit at once and is forgotten slowly, and every connection begins with the whole timeout:
+//! a link that was lost for impatience is not lost again for the same reason.
 //!
 //! Only silence is judged so. A request at the peer's disk has the whole timeout: disks are slow for other reasons.
 
