@@ -117,6 +117,8 @@ class Network:
     """The bridge and its two ports. Works on whatever namespace the program is in: call `enter` first."""
 
     ADDRESS = {'a': '10.77.0.1', 'b': '10.77.0.2'}
+    # An IPv6 address is used at once: nobody else has it.
+    PREFIX = ('/24',)
     BRIDGE, PORTS, DEVICE = 'sw', 'port', 'eth0'
 
     def __init__(self):
@@ -145,11 +147,12 @@ class Network:
 
     def give_address(self, side):
         """That host has its address on this network."""
-        _sh('ip', '-n', side, 'addr', 'add', f'{self.ADDRESS[side]}/24', 'dev', self.DEVICE)
+        length, *flags = self.PREFIX
+        _sh('ip', '-n', side, 'addr', 'add', f'{self.ADDRESS[side]}{length}', 'dev', self.DEVICE, *flags)
 
     def take_address(self, side):
         """It has it no more."""
-        _sh('ip', '-n', side, 'addr', 'del', f'{self.ADDRESS[side]}/24', 'dev', self.DEVICE)
+        _sh('ip', '-n', side, 'addr', 'del', f'{self.ADDRESS[side]}{self.PREFIX[0]}', 'dev', self.DEVICE)
 
     def cut(self, side='b'):
         """Both directions, in silence."""
@@ -206,6 +209,13 @@ class SecondNetwork(Network):
 
     def _remove_host(self, side):
         pass
+
+
+class SecondNetworkIpv6(SecondNetwork):
+    """The same with IPv6."""
+
+    ADDRESS = {'a': 'fd78::1', 'b': 'fd78::2'}
+    PREFIX = ('/64', 'nodad')
 
 
 def inside(side, action):

@@ -10,7 +10,7 @@ import threading
 import time
 
 from checker import Checker, Load
-from lab import PORT, Lab, SecondNetwork, inside, until
+from lab import PORT, Lab, SecondNetwork, SecondNetworkIpv6, inside, until
 from tls import lock
 
 # Silence of so many milliseconds makes the peer lost; a new connection is there soon after that.
@@ -23,14 +23,14 @@ FIRST, SECOND = 1, 2
 class TwoPaths(Lab):
     """Two nodes with two networks between them."""
 
-    def __init__(self, resource='', **options):
+    def __init__(self, resource='', second=SecondNetwork, **options):
         super().__init__(resource=RESOURCE + resource, **options)
-        self.second = SecondNetwork()
+        self.second = second()
         with open(self.config) as file:
             text = file.read()
         for side, address in self.network.ADDRESS.items():
             line = f'address = "{address}:{PORT}"\n'
-            text = text.replace(line, f'{line}second-address = "{self.second.ADDRESS[side]}:{PORT}"\n')
+            text = text.replace(line, f'{line}second-address = "{_place(self.second.ADDRESS[side])}"\n')
         with open(self.config, 'w') as file:
             file.write(text)
 
@@ -56,6 +56,10 @@ class TwoPaths(Lab):
         """No split brain, on either node, ever."""
         for daemon in self.daemons:
             assert 'split brain' not in daemon.words()
+
+
+def _place(address):
+    return f'[{address}]:{PORT}' if ':' in address else f'{address}:{PORT}'
 
 
 def _paths(connection):
@@ -130,6 +134,23 @@ def test_with_tls():
         _cut_the_one_in_use(lab, load)
         assert lab.a.status()['connections'][0]['tls']
         load.stop().expect_clean()
+        lab.nobody_parted()
+        client.close()
+        lab.finish(checker)
+
+
+def test_a_path_of_ipv6_beside_one_of_ipv4():
+    with TwoPaths(second=SecondNetworkIpv6) as lab:
+        lock(lab)
+        client = lab.start()
+        lab.on_path(FIRST)
+        checker, load = _load(lab, client)
+        _cut_the_one_in_use(lab, load)
+        load.stop().expect_clean()
+        for words in (f'on path 2 ([fd78::1]:{PORT} to [fd78::2]:{PORT})', 'connected from [fd78::1]:'):
+            assert words in lab.a.daemon.words() + lab.b.daemon.words(), words
+        path = lab.a.status()['connections'][0]['paths'][1]
+        assert path['this_host']['family'] == 'ipv6', path
         lab.nobody_parted()
         client.close()
         lab.finish(checker)
