@@ -236,9 +236,13 @@ impl Daemon {
                 let generation = generation.to_string();
                 tracing::warn!(generation, "going on alone, as generation {generation}");
             }
-            Notice::PeerTimeout => {
-                tracing::warn!("the peer did not answer in time");
-                self.peers.peer_is_silent();
+            Notice::PeerTimeout { silent } => {
+                let why = match silent {
+                    true => "nothing was heard of the peer for too long",
+                    false => "the peer is there and did not answer a request in time",
+                };
+                tracing::warn!("{why}");
+                self.peers.peer_timed_out(why, silent);
             }
             Notice::DiskFailed(why) => tracing::error!("{why}: see the kernel log for the disk"),
             Notice::ResyncStarted { source, blocks, full } => {

@@ -543,11 +543,12 @@ impl Peers {
         self.slots.iter().find(current).map(|slot| slot.path)
     }
 
-    /// The peer was silent for too long: what is left of the current connection is for the core to close.
-    pub(super) fn peer_is_silent(&mut self) {
-        self.dial_error = Some("the peer did not answer in time".to_owned());
+    /// The peer was silent for too long, or late: what is left of the current connection is for the core to close. Only
+    /// silence says something of the path.
+    pub(super) fn peer_timed_out(&mut self, why: &str, silent: bool) {
+        self.dial_error = Some(why.to_owned());
         for slot in &mut self.slots {
-            slot.silent |= matches!(slot.standing, Standing::Current(_));
+            slot.silent |= silent && matches!(slot.standing, Standing::Current(_));
         }
     }
 

@@ -11,12 +11,13 @@ impl Replica {
     pub(super) fn on_timeout(&mut self) {
         self.next_tick = None;
         if self.peer_is_overdue() {
+            let silent = self.link.pulse.is_silent(self.now);
             // A client that waits for this node's own disk, or for its part of the greeting, says nothing of the peer.
             let asked = self.link.is_up() || self.link.has_said();
-            if asked && !self.link.pulse.is_silent(self.now) {
+            if asked && !silent {
                 self.rest.peer_was_late(self.now, self.link.is_up());
             }
-            self.notify(Notice::PeerTimeout);
+            self.notify(Notice::PeerTimeout { silent });
             self.drop_link("the peer did not answer in time");
         }
         if !self.link.is_up() {
@@ -48,7 +49,8 @@ impl Replica {
         self.link.is_up() && self.link.pulse.echoed_since(self.now) < limit
     }
 
-    /// Silence, a request without an answer, or clients that wait for a greeting to end.
+    /// Silence, signs of life in place of a greeting, a request without an answer, or clients that wait for a greeting
+    /// to end.
     fn peer_is_overdue(&self) -> bool {
         if self.link.conn().is_none() || self.link.pulse.in_grace(self.now) {
             return false;
@@ -67,6 +69,7 @@ impl Replica {
             since.map(|since| since.max(self.link.began()))
         };
         self.link.pulse.is_silent(self.now)
+            || self.link.has_not_greeted(self.now, limit)
             || late(self.ops.oldest(asked))
             || (self.link.is_greeting()
                 && self.disk == DiskState::UpToDate

@@ -372,7 +372,10 @@ pub enum Notice {
     /// The peer is gone and this node goes on alone, under this new generation.
     Alone(GenerationId),
     /// The peer did not answer in time.
-    PeerTimeout,
+    PeerTimeout {
+        /// Nothing of it was heard; otherwise it was heard, and one request, or its greeting, was not answered.
+        silent: bool,
+    },
     /// The local disk is given up.
     DiskFailed(&'static str),
     /// A resync began.

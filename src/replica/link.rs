@@ -232,6 +232,11 @@ impl Link {
         self.peer_left = true;
     }
 
+    /// Whoever is there says nothing of who he is, whatever else he says: a peer does so at once.
+    pub(super) fn has_not_greeted(&self, now: Tick, limit_us: u64) -> bool {
+        self.phase == Phase::Hello && now.since(self.pulse.began()) >= limit_us
+    }
+
     pub(super) fn began(&self) -> Tick {
         self.began
     }

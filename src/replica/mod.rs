@@ -322,9 +322,7 @@ impl Replica {
         self.now = now;
         // In a gap this node did not run: what is overdue may long have been answered, only not been looked at.
         self.ran = Tick(self.ran.0 + gap.min(self.settings.disk_timeout_ms * 1000 / 4));
-        if gap > self.link.pulse.limit_us() / 2 {
-            self.link.pulse.forgive_gap(now);
-        }
+        self.link.pulse.gap(now, gap);
         match input {
             Input::Request { id, op } => self.on_request(id, op),
             Input::DiskDone { op, result } => self.on_disk_done(op, result),

@@ -29,6 +29,8 @@ const FADED_S: u64 = 1_000;
 #[derive(Debug)]
 pub(super) struct Pulse {
     timeout_us: u64,
+    began: Tick,
+    /// When something of the peer was heard last, later by the time in which this node did not run.
     heard: Tick,
     spoke: Tick,
     /// When the newest of what the peer has answered was sent: then at the latest it still had this connection.
@@ -50,6 +52,7 @@ impl Pulse {
     pub(super) fn of(now: Tick, timeout_ms: u64) -> Pulse {
         Pulse {
             timeout_us: timeout_ms * 1000,
+            began: now,
             heard: now,
             spoke: now,
             echoed: now, // a connection that comes up has answered its Hello
@@ -113,7 +116,8 @@ impl Pulse {
             self.echo(sent);
             self.fade(now);
             if let Some((slowest, _)) = &mut self.slowest {
-                *slowest = now.since(sent).max(*slowest);
+                // No more than matters: what is slower is forgotten no later.
+                *slowest = now.since(sent).min(self.timeout_us / TRIPS).max(*slowest);
             }
         }
     }
@@ -134,6 +138,11 @@ impl Pulse {
         [self.heard, self.spoke, self.pinged].iter().any(|last| now.since(*last) >= quarter)
     }
 
+    /// When the connection began.
+    pub(super) fn began(&self) -> Tick {
+        self.began
+    }
+
     pub(super) fn heard(&self) -> Tick {
         self.heard
     }
@@ -150,10 +159,14 @@ impl Pulse {
         now.since(self.echoed)
     }
 
-    /// This node did not run for a while, so the peer's silence proves nothing yet.
-    pub(super) fn forgive_gap(&mut self, now: Tick) {
-        self.heard = now;
-        self.grace = Tick(now.0 + self.limit_us() / 2);
+    /// This node did not run for `gap`: what the peer said meanwhile has not been looked at. So little of a gap counts
+    /// as silence, and not none: a node that stumbles all the time must notice a dead peer, too.
+    pub(super) fn gap(&mut self, now: Tick, gap: u64) {
+        let counts = gap.min(self.quarter_us());
+        self.heard = now.min(Tick(self.heard.0 + gap - counts));
+        if gap > self.timeout_us / 2 {
+            self.grace = Tick(now.0 + self.timeout_us / 2);
+        }
     }
 
     pub(super) fn in_grace(&self, now: Tick) -> bool {
@@ -210,6 +223,43 @@ mod tests {
             pulse.limit_us() / 1000
         });
         assert_eq!(at, [2_911, 2_000]);
+    }
+
+    #[test]
+    fn a_very_slow_answer_is_forgotten_like_a_slow_one() {
+        let mut pulse = after(4_000, 500, 60);
+        pulse.ping(Tick(100 * S));
+        pulse.ponged(Tick(200 * S));
+        pulse.fade(Tick(230 * S));
+        assert_eq!(pulse.limit_us(), 2 * S);
+    }
+
+    /// It runs for 10 ms between them: a peer that is silent is found, and one that is not has its say in between.
+    #[test]
+    fn a_node_that_stumbles_all_the_time_notices_a_dead_peer() {
+        for gap in [400_000, 600_000, 1_100_000, 2_100_000, 60 * S] {
+            let mut pulse = after(4_000, 500, 60);
+            let mut now = Tick(60 * S);
+            pulse.hear(now);
+            let mut gaps = 0;
+            while !pulse.is_silent(now) {
+                now = Tick(now.0 + gap);
+                pulse.gap(now, gap);
+                gaps += 1;
+                now = Tick(now.0 + 10_000);
+                assert!(gaps <= 5, "{gap}");
+            }
+            assert!(gaps >= 4, "one gap proves nothing: {gap}");
+        }
+    }
+
+    #[test]
+    fn a_gap_makes_nobody_heard_in_the_future() {
+        let mut pulse = after(4_000, 500, 60);
+        pulse.hear(Tick(60 * S));
+        pulse.gap(Tick(61 * S), 5 * S);
+        assert_eq!(pulse.heard(), Tick(61 * S));
+        assert!(pulse.in_grace(Tick(62 * S)) && !pulse.in_grace(Tick(63 * S)));
     }
 
     #[test]

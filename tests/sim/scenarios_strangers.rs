@@ -3,7 +3,7 @@
 
 use crate::net::Content;
 use crate::node::Fact;
-use crate::story::Story;
+use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::limits::{
     IO_BYTES_MAX, PEER_DATA_CREDITS, PEER_READ_CREDITS, PEER_ZERO_CREDITS, SECTOR_BYTES,
 };
@@ -129,6 +129,18 @@ fn another_volume_or_node_is_refused() {
         assert_eq!(stranger.is_refused(), Some(reason));
         assert_eq!(stranger.story.state(0).connection, Connection::Connecting);
     }
+}
+
+/// Signs of life are no greeting: whoever gives nothing else is left after the peer timeout.
+#[test]
+fn a_stranger_who_only_pings_is_not_listened_to_for_ever() {
+    let mut stranger = Stranger::dials();
+    let begun = stranger.story.world.now;
+    while stranger.story.state(0).connection == Connection::Greeting {
+        assert!(stranger.story.world.now - begun < 2 * PEER_TIMEOUT_MS * 1_000, "still");
+        stranger.say(Message::Ping);
+    }
+    assert!(stranger.story.world.now - begun > PEER_TIMEOUT_MS * 900, "a peer has its time");
 }
 
 #[test]
