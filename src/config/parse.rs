@@ -320,6 +320,11 @@ fn second_address(
     if other.is_some_and(|other| other.second_address.is_none()) {
         return Err(source.error(&found.span, BOTH));
     }
+    if first.host() == address.host() {
+        let wrong = "the host of `address` again: expected that of another network, or no \
+                     `second-address`: one network is one path";
+        return Err(source.error(&found.span, wrong));
+    }
     let others = other.iter().flat_map(|other| other.addresses());
     if others.chain([first]).any(|known| *known == address) {
         return Err(source.error(&found.span, FOUR));

@@ -2,7 +2,7 @@
 
 use super::run::Daemon;
 use super::status::refusal_text;
-use crate::config::HandlerKind;
+use crate::config::{Address, HandlerKind};
 use crate::ctl::status::{ConnectionState, Host};
 use crate::handlers::{Answer, Ended, Environment, Fence};
 use crate::replica::event::{Consent, FenceId, Input, Notice};
@@ -172,6 +172,7 @@ impl Daemon {
         };
         let own = Host::from(&me.address);
         let other = Host::from(&peer.address);
+        let hosts: Vec<&str> = peer.addresses().map(Address::host).collect();
         let [first, second] = &config.nodes;
         let facts = [
             ("PATH", PATH.to_owned()),
@@ -195,6 +196,7 @@ impl Daemon {
             ("RBLK_RESOURCE", config.name.to_string()),
             ("RBLK_NODE", me.name.to_string()),
             ("RBLK_PEER", peer.name.to_string()),
+            ("RBLK_PEER_ADDRESSES", hosts.join(" ")),
             ("RBLK_REASON", reason.to_owned()),
         ];
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

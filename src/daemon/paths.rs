@@ -6,14 +6,18 @@
 //!   order, or was reset ───────► 1             never two at once, and at most one round in a pause
 //!   connection on 1 fell silent ► 2 ──failed──► pause ──► 1 ──failed──► 2 ...
 //!   connection on 2 fell silent ► 1 ...
+//!   three on 1 broke soon ──────► 2 ...
 //! ```
 //!
 //! A connection that works is never given up for the other path: that would cost its clients a stall.
 //!
 //! Pure: it decides, and has no socket.
 
-use crate::limits::{PATH_ATTEMPT_MS_MIN, RECONNECT_MS};
+use crate::limits::{PATH_ATTEMPT_MS_MIN, PATH_BREAKS_MAX, RECONNECT_MS};
 use std::net::{IpAddr, SocketAddr};
+
+/// A connection that breaks earlier may have met what breaks the next one, too.
+const LASTING_MS_MIN: u64 = 10_000;
 
 /// A pair of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +37,17 @@ pub(super) struct Failed {
     pub(super) pause_ms: u64,
 }
 
+/// How a connection has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// The peer said goodbye.
+    InOrder,
+    /// The peer was silent, or never said anything.
+    Silent,
+    /// In another way, so many milliseconds after it was made.
+    Broken { lasted_ms: u64 },
+}
+
 /// All paths, and the one whose turn it is. A path is called by its index.
 pub(super) struct Paths {
     all: Vec<Path>,
@@ -40,6 +55,8 @@ pub(super) struct Paths {
     /// Why the last attempt on each came to nothing.
     why: Vec<Option<String>>,
     timeout_ms: u64,
+    /// Connections in a row that broke soon, all on this path, and how many.
+    broke: (usize, u32),
 }
 
 impl Paths {
@@ -50,7 +67,7 @@ impl Paths {
     pub(super) fn new(all: Vec<Path>, timeout_ms: u64) -> Paths {
         assert!(!all.is_empty(), "there is a path");
         let why = vec![None; all.len()];
-        Paths { all, next: 0, why, timeout_ms }
+        Paths { all, next: 0, why, timeout_ms, broke: (0, 0) }
     }
 
     /// The one to be tried.
@@ -89,7 +106,7 @@ impl Paths {
 
     /// `ip` is the peer's, on whichever path.
     pub(super) fn is_peer(&self, ip: IpAddr) -> bool {
-        self.all.iter().any(|path| path.peer.ip() == ip)
+        self.all.iter().any(|path| path.peer.ip().to_canonical() == ip.to_canonical())
     }
 
     /// For a line of the log: which path, if there is a choice.
@@ -120,14 +137,34 @@ impl Paths {
         self.why.fill(None);
     }
 
-    /// A connection on `at` has ended. If the peer was silent there, the other path is tried first.
-    pub(super) fn ended(&mut self, at: usize, silent: bool) {
-        self.next = if silent { self.after(at) } else { 0 };
+    /// A connection on `at` has ended. If the peer was silent there, the other path is tried first; and if one after the
+    /// other has broken there, as with a cable that corrupts what is large or somebody who cuts what he cannot read.
+    pub(super) fn ended(&mut self, at: usize, end: End) {
+        let soon = match end {
+            End::Broken { lasted_ms } => lasted_ms < self.lasting_ms(),
+            End::InOrder | End::Silent => false,
+        };
+        self.broke = match self.broke {
+            _ if !soon => (at, 0),
+            (path, times) if path == at => (at, times + 1),
+            _ => (at, 1),
+        };
+        let leaves = end == End::Silent || self.broke.1 >= PATH_BREAKS_MAX;
+        if leaves {
+            self.broke = (at, 0);
+        }
+        self.next = if leaves { self.after(at) } else { 0 };
+    }
+
+    /// What lasts so long, in milliseconds, works: each node would have noticed silence by then.
+    fn lasting_ms(&self) -> u64 {
+        (3 * self.timeout_ms).max(LASTING_MS_MIN)
     }
 
     /// As at the start.
     pub(super) fn begin_anew(&mut self) {
         self.next = 0;
+        self.broke = (0, 0);
         self.connected();
     }
 
@@ -173,30 +210,60 @@ mod tests {
     #[test]
     fn silence_leads_to_the_other_path_and_an_end_in_good_order_to_the_first() {
         let mut paths = two(4000);
-        for (at, silent, next) in
-            [(0, true, 1), (1, true, 0), (0, false, 0), (1, false, 0), (0, true, 1)]
-        {
-            paths.ended(at, silent);
-            assert_eq!(paths.next(), next, "{at} {silent}");
+        let (silent, order, late) = (End::Silent, End::InOrder, End::Broken { lasted_ms: 12_000 });
+        for (at, end, next) in [
+            (0, silent, 1),
+            (1, silent, 0),
+            (0, order, 0),
+            (1, late, 0),
+            (0, late, 0),
+            (0, silent, 1),
+        ] {
+            paths.ended(at, end);
+            assert_eq!(paths.next(), next, "{at} {end:?}");
         }
         // The other one is down as well: back to the first, and so on.
         assert_eq!(paths.failed(1, "down").pause_ms, RECONNECT_MS);
         assert_eq!(paths.next(), 0);
-        paths.ended(0, true);
+        paths.ended(0, End::Silent);
         paths.begin_anew();
         assert_eq!((paths.next(), paths.reasons()), (0, None));
         let mut paths = one();
-        paths.ended(0, true);
+        paths.ended(0, End::Silent);
         assert_eq!(paths.next(), 0);
+    }
+
+    #[test]
+    fn a_path_that_lets_a_greeting_through_and_no_more_is_left() {
+        let soon = End::Broken { lasted_ms: 11_999 };
+        let mut paths = two(4000);
+        let mut tried = Vec::new();
+        for _ in 0..8 {
+            let at = paths.next();
+            tried.push(at);
+            paths.ended(at, if at == 0 { soon } else { End::Broken { lasted_ms: 60_000 } });
+        }
+        assert_eq!(tried, [0, 0, 0, 1, 0, 0, 0, 1]);
+        // A peer that is started again now and then is met on the first path.
+        let mut paths = two(4000);
+        for end in [soon, soon, End::InOrder, soon, soon, End::Broken { lasted_ms: 12_000 }, soon] {
+            paths.ended(0, end);
+            assert_eq!(paths.next(), 0, "{end:?}");
+        }
+        let mut paths = one();
+        for _ in 0..5 {
+            paths.ended(0, soon);
+            assert_eq!(paths.next(), 0);
+        }
     }
 
     #[test]
     fn an_attempt_leaves_time_for_the_other_path() {
         assert_eq!(one().patience_ms(4000), 4000);
         assert_eq!(one().patience_ms(5000), 5000);
-        assert_eq!(two(4000).patience_ms(4000), 1000);
+        assert_eq!(two(4000).patience_ms(4000), 1300);
         assert_eq!(two(25_000).patience_ms(5000), 6250);
-        assert_eq!(two(500).patience_ms(500), 250);
+        assert_eq!(two(500).patience_ms(500), 1300);
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! A node that stands alone neither dials nor listens: whoever dials it is refused by the kernel.
 
 use super::listeners::Listeners;
-use super::paths::{Path, Paths};
+use super::paths::{End, Path, Paths};
 use super::security::Security;
 use crate::config::{Address, Config};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ use crate::io::peer::assembly::SPEAKS_TLS;
 use crate::io::peer::{Body, Link, LinkEvent};
 use crate::io::ring::{Completion, Owner};
 use crate::key::PublicKey;
-use crate::limits::{RECONNECT_MS, REFUSED_RECONNECT_MS, TLS_RECONNECT_MS};
+use crate::limits::{RDMA_ATTEMPT_MS_MIN, RECONNECT_MS, REFUSED_RECONNECT_MS, TLS_RECONNECT_MS};
 use crate::meta::superblock::{NodeId, VolumeId};
 use crate::replica::event::{Buf, ConnId, Tick};
 use crate::transport::Transport;
@@ -73,10 +73,25 @@ struct Slot {
     announced: bool,
     /// A message came.
     heard: bool,
+    /// When it was made.
+    since: Tick,
     /// The core gives it up since the peer was silent.
     silent: bool,
+    /// The peer has said goodbye on it.
+    bye: bool,
     /// The key that the other end has shown, with TLS.
     key: Option<PublicKey>,
+}
+
+impl Slot {
+    /// How it has ended, for the choice of a path.
+    fn end(&self, now: Tick) -> End {
+        match (self.silent, self.bye) {
+            (true, _) => End::Silent,
+            (false, true) => End::InOrder,
+            (false, false) => End::Broken { lasted_ms: now.since(self.since) / 1000 },
+        }
+    }
 }
 
 /// Something for the core.
@@ -238,7 +253,11 @@ impl Peers {
         let at = self.paths.next();
         let (from, to) = (self.paths.source(at), self.paths.get(at).peer);
         let way = Way { transport: self.transport, from, to };
-        let patience = Duration::from_millis(self.paths.patience_ms(self.timeout_ms));
+        let patience_ms = match self.transport {
+            Transport::Rdma => self.paths.patience_ms(self.timeout_ms).max(RDMA_ATTEMPT_MS_MIN),
+            Transport::Tcp | Transport::Smc => self.paths.patience_ms(self.timeout_ms),
+        };
+        let patience = Duration::from_millis(patience_ms);
         let ours = (Owner::Net, DIALLER);
         match Connector::start(&mut io.ring, way, patience, self.timeout_ms, ours) {
             Ok(dialler) => self.dialler = Some((at, dialler)),
@@ -315,7 +334,7 @@ impl Peers {
                         self.paths.connected();
                         Standing::Current(self.new_conn())
                     };
-                    self.add(socket, (at, self.paths.get(at).peer), standing);
+                    self.add(socket, now, (at, self.paths.get(at).peer), standing);
                 }
                 Err(error) => self.dial_failed(now, at, &error.to_string()),
             }
@@ -327,7 +346,7 @@ impl Peers {
         if self.stopping || !self.has_room(io, now, from) {
             return; // dropped, and thereby closed
         }
-        self.add(socket, (at, from), Standing::Candidate { since: now });
+        self.add(socket, now, (at, from), Standing::Candidate { since: now });
     }
 
     /// There is room for a connection from `from`, or was made. Who comes from an address of the peer is not kept out,
@@ -373,6 +392,7 @@ impl Peers {
     fn add(
         &mut self,
         socket: std::os::fd::OwnedFd,
+        now: Tick,
         (path, from): (usize, SocketAddr),
         standing: Standing,
     ) {
@@ -397,10 +417,19 @@ impl Peers {
         if let Standing::Current(_) = standing {
             tracing::info!("connected to {from}{}", self.paths.said(path));
         }
-        let (announced, heard, silent) = (false, false, false);
-        let key = None;
-        let slot = Slot { instance, link, standing, from, path, announced, heard, silent, key };
-        self.slots.push(slot);
+        self.slots.push(Slot {
+            instance,
+            link,
+            standing,
+            from,
+            path,
+            announced: false,
+            heard: false,
+            since: now,
+            silent: false,
+            bye: false,
+            key: None,
+        });
     }
 
     fn new_conn(&mut self) -> ConnId {
@@ -427,7 +456,7 @@ impl Peers {
     }
 
     /// The next event; `None` if there is none now.
-    pub(super) fn poll(&mut self, io: &mut Io) -> Option<PeerEvent> {
+    pub(super) fn poll(&mut self, io: &mut Io, now: Tick) -> Option<PeerEvent> {
         if let Some((conn, message)) = self.greeting.take() {
             return Some(PeerEvent::Received { conn, message, buf: None, payload: Box::default() });
         }
@@ -440,7 +469,7 @@ impl Peers {
                 return Some(PeerEvent::Connected(conn));
             }
             while let Some(event) = self.slots[at].link.poll(io) {
-                if let Some(event) = self.on_link_event(io, at, event) {
+                if let Some(event) = self.on_link_event(io, now, at, event) {
                     return Some(event);
                 }
                 if at >= self.slots.len() || self.slots[at].link.closed() {
@@ -452,11 +481,18 @@ impl Peers {
         None
     }
 
-    fn on_link_event(&mut self, io: &mut Io, at: usize, event: LinkEvent) -> Option<PeerEvent> {
+    fn on_link_event(
+        &mut self,
+        io: &mut Io,
+        now: Tick,
+        at: usize,
+        event: LinkEvent,
+    ) -> Option<PeerEvent> {
         let slot = &mut self.slots[at];
         match (slot.standing, event) {
             (Standing::Current(conn), LinkEvent::Received { message, buf, payload }) => {
                 slot.heard = true;
+                slot.bye |= matches!(message, Message::Bye { .. });
                 Some(PeerEvent::Received { conn, message, buf, payload })
             }
             (Standing::Current(conn), LinkEvent::Closed { why }) => {
@@ -464,7 +500,8 @@ impl Peers {
                 let said_why = self.security.is_on() && !slot.link.is_lost();
                 self.rests = !slot.heard && (said_why || why == SPEAKS_TLS);
                 // Where nothing was ever heard the path is no better than a silent one.
-                self.paths.ended(slot.path, slot.link.is_unanswered() || !slot.heard);
+                slot.silent |= slot.link.is_unanswered() || !slot.heard;
+                self.paths.ended(slot.path, slot.end(now));
                 Some(PeerEvent::Disconnected { conn, why })
             }
             (Standing::Candidate { .. }, LinkEvent::Received { message, buf, .. }) => {
@@ -612,10 +649,10 @@ impl Peers {
         if let Some(slot) = self.find(conn) {
             slot.link.close(io, drain);
             slot.standing = Standing::Closing;
-            ended = Some((slot.path, slot.silent));
+            ended = Some((slot.path, slot.end(now)));
         }
-        if let Some((path, silent)) = ended {
-            self.paths.ended(path, silent);
+        if let Some((path, end)) = ended {
+            self.paths.ended(path, end);
         }
     }
 

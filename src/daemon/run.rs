@@ -278,7 +278,8 @@ impl Daemon {
     }
 
     fn poll_peers(&mut self) {
-        while let Some(event) = self.peers.poll(&mut self.io) {
+        let now = self.clock.now();
+        while let Some(event) = self.peers.poll(&mut self.io, now) {
             match event {
                 PeerEvent::Connected(conn) => self.feed(Input::Connected { conn }),
                 PeerEvent::Received { conn, message, buf, payload } => {

@@ -86,6 +86,7 @@ def test_a_handler_gets_drbds_environment_and_nothing_else():
             'DRBD_MY_ADDRESS': '10.77.0.1', 'DRBD_MY_AF': 'ipv4', 'DRBD_PEER': 'beta', 'DRBD_PEERS': 'beta',
             'DRBD_PEER_NODE_ID': '1', 'DRBD_PEER_ADDRESS': '10.77.0.2', 'DRBD_PEER_AF': 'ipv4',
             'RBLK_EVENT': 'local-io-error', 'RBLK_RESOURCE': 't', 'RBLK_NODE': 'alpha', 'RBLK_PEER': 'beta',
+            'RBLK_PEER_ADDRESSES': '10.77.0.2',
             'HOME': '/', 'PWD': '/',
         }
         for name, value in expected.items():

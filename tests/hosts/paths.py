@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 
+import peer
 from checker import Checker, Load
 from lab import PORT, Lab, SecondNetwork, SecondNetworkIpv6, inside, until
 from tls import lock
@@ -81,6 +82,7 @@ def _cut_the_one_in_use(lab, load, there_and_back=1):
             silent.cut()
             lab.on_path(number)
             moved = time.monotonic() - begun
+            assert moved < 4 * TIMEOUT_MS / 1000 + 2, f'{moved:.1f} s from one path to the other'
             lab.synced()
             done = time.monotonic()
             until('writes go on', lambda: load.completions(done, time.monotonic()) > 0, 10)
@@ -268,6 +270,28 @@ def test_a_stranger_at_the_address_of_a_path_is_left_for_the_other():
             lab.on_path(FIRST)
             lab.synced()
             lab.finish()
+
+
+def test_a_path_that_corrupts_what_is_large_is_left_for_the_other():
+    """The greeting gets through, and a connection breaks soon after: again and again, but not for ever."""
+    with TwoPaths() as lab:
+        proxy = peer.Flipper('a', PORT + 1, (lab.network.ADDRESS['b'], PORT), 256 << 10)
+        with open(lab.config) as file:
+            text = file.read()
+        lab.a.config = f'{lab.config}.a'
+        with open(lab.a.config, 'w') as file:
+            file.write(text.replace(f'address = "10.77.0.2:{PORT}"', f'address = "10.77.0.1:{PORT + 1}"', 1))
+        client = lab.start()
+        lab.on_path(FIRST)
+        checker, load = _load(lab, client)
+        lab.on_path(SECOND, 60)
+        assert proxy.flips >= 3, f'left after {proxy.flips} flips'
+        load.stop().expect_clean()
+        lab.synced()
+        lab.on_path(SECOND)
+        lab.nobody_parted()
+        client.close()
+        lab.finish(checker)
 
 
 def _hang_up(server):

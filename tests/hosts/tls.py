@@ -149,11 +149,20 @@ def test_strangers_get_nothing_and_disturb_nobody():
         lab.finish(checker)
 
 
+@contextlib.contextmanager
+def _many_files(count):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard >= count, f'this test opens {count} files: ulimit -Hn {count}'
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_ten_thousand_half_open_connections_cost_no_more_than_a_few():
     """All stay open at their end: what the daemon holds of them is bounded, and its clients go on."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 12_000), hard))
-    with Lab() as lab, contextlib.ExitStack() as held:
+    with _many_files(12_000), Lab() as lab, contextlib.ExitStack() as held:
         lock(lab)
         lab.network.third_host('10.77.0.9')
         client = lab.start()
@@ -176,8 +185,6 @@ def test_ten_thousand_half_open_connections_cost_no_more_than_a_few():
         load.stop().expect_clean()
         client.close()
         lab.finish(checker)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
 
 def test_strangers_from_elsewhere_do_not_push_out_who_may_be_the_peer():
     with Lab() as lab:
