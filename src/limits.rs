@@ -243,11 +243,11 @@ pub const RECONNECT_MS: u64 = 200;
 /// With two paths an attempt on one takes a quarter of the peer's timeout, and at least so long, in milliseconds: TCP
 /// repeats a lost SYN after a second, and one lost packet shall not look like a path that is down.
 pub const PATH_ATTEMPT_MS_MIN: u64 = 1_300;
-/// And at least so long over RDMA: librdmacm goes on with an attempt that was given up, for up to a minute, and there may
-/// be [`RDMA_BRIDGES_MAX`] at a time.
+/// And at least so long over RDMA: librdmacm goes on with an attempt that was given up, for up to a minute, and there
+/// may be [`RDMA_BRIDGES_MAX`] at a time.
 pub const RDMA_ATTEMPT_MS_MIN: u64 = 4_000;
-/// After so many connections in a row on one path that broke soon after they were made, the other path is tried: something
-/// there lets a greeting through and no more.
+/// After so many connections in a row on one path that broke soon after they were made, the other path is tried:
+/// something there lets a greeting through and no more.
 pub const PATH_BREAKS_MAX: u32 = 3;
 /// Pause after a connection that came to nothing since the nodes disagree on TLS or on keys, in milliseconds: it does
 /// not fill the log, and the peer is back soon after the mistake is corrected.

@@ -137,8 +137,8 @@ impl Paths {
         self.why.fill(None);
     }
 
-    /// A connection on `at` has ended. If the peer was silent there, the other path is tried first; and if one after the
-    /// other has broken there, as with a cable that corrupts what is large or somebody who cuts what he cannot read.
+    /// A connection on `at` has ended. If the peer was silent there, the other path is tried first; and if one after
+    /// the other has broken there: a cable may corrupt what is large, somebody may cut what he cannot read.
     pub(super) fn ended(&mut self, at: usize, end: End) {
         let soon = match end {
             End::Broken { lasted_ms } => lasted_ms < self.lasting_ms(),

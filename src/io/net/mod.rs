@@ -73,8 +73,8 @@ fn socket(transport: Transport, address: SocketAddr) -> Result<OwnedFd> {
 
 fn tune(socket: &OwnedFd, user_timeout_ms: u64) -> Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
-    // While little is sent, what is lost is sent again each 0.2 s or so for a while, and not after ever longer pauses: a
-    // network that was gone for a moment has healed before the peer counts as silent. Without it, all works the same.
+    // While little is sent, what is lost is sent again each 0.2 s or so for a while, and not after ever longer pauses:
+    // a network that was gone for a moment has healed before the peer counts as silent. Without it all works the same.
     let on: libc::c_int = 1;
     // SAFETY: the value lives for the call, which reads as many bytes as it is told.
     unsafe {
