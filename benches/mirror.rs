@@ -7,7 +7,7 @@
 //!
 //! Both nodes run on one thread here, so a node that has one to itself has more room than this. Disks are null: `core`
 //! ends an operation at once, `core and ring` when `io_uring` has completed one that does nothing for each disk
-//! operation and for each batch of frames.
+//! operation and for each batch of frames. Then, without the ring, what the core itself pays for where the writes are.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use io_uring::opcode::Nop;
@@ -34,6 +34,9 @@ use std::time::Duration;
 const DISK_BYTES: u64 = 64 << 30;
 /// Writes in flight.
 const DEPTH: u32 = 32;
+/// The activity log holds all of the extents of so much, and half of those of so much.
+const HOT_BYTES: u64 = 256 << 20;
+const COLD_BYTES: u64 = 2 * rblk::limits::AL_SLOTS as u64 * rblk::limits::EXTENT_BYTES;
 /// A turn waits this long at most: only if nothing is under way.
 const TURN: Duration = Duration::from_millis(1);
 const CONN: ConnId = ConnId(1);
@@ -232,12 +235,22 @@ impl Pair {
         while self.turn() {}
     }
 
-    /// `DEPTH` writes of a block at places all over the working set, answered when both have them.
-    fn write(&mut self) {
+    /// The connection ends: node 0 goes on alone.
+    fn part(&mut self) {
+        for node in 0..2 {
+            self.feed(node, Input::Disconnected { conn: CONN });
+            self.nodes[node].out.clear();
+        }
+        self.settle();
+    }
+
+    /// `DEPTH` writes of a block each, all over the first `bytes` of the volume, answered when all who should have them
+    /// do.
+    fn write(&mut self, bytes: u64) {
         self.nodes[0].completed = 0;
         for id in 0..DEPTH {
             self.next = self.next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1 << 20 | 1);
-            let block = (self.next >> 33) % (256 << 20 >> 12);
+            let block = (self.next >> 33) % (bytes / BLOCK_BYTES);
             let span = Span::of_blocks(block..block + 1).expect("valid");
             let op = FrontOp::Write { span, buf: Buf(id), fua: false };
             self.feed(0, Input::Request { id: FrontId(id), op });
@@ -254,10 +267,29 @@ fn mirror(criterion: &mut Criterion) {
     for (name, ring) in [("core", None), ("core and ring", Some(Ring::new(512).expect("io_uring")))]
     {
         let mut pair = Pair::new(ring);
-        group.bench_function(name, |bencher| bencher.iter(|| pair.write()));
+        group.bench_function(name, |bencher| bencher.iter(|| pair.write(HOT_BYTES)));
     }
     group.finish();
 }
 
-criterion_group!(benches, mirror);
+fn places(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("the core by where writes are");
+    group.throughput(Throughput::Elements(DEPTH.into()));
+    let cases = [
+        ("in the activity log", HOT_BYTES, false),
+        ("half of them not in it", COLD_BYTES, false),
+        ("all in one place, one after the other", BLOCK_BYTES, false),
+        ("alone, marked in the bitmap", HOT_BYTES, true),
+    ];
+    for (name, bytes, alone) in cases {
+        let mut pair = Pair::new(None);
+        if alone {
+            pair.part();
+        }
+        group.bench_function(name, |bencher| bencher.iter(|| pair.write(bytes)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, mirror, places);
 criterion_main!(benches);
