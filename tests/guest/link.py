@@ -60,7 +60,8 @@ def test_a_moment_without_network_is_no_loss(lab):
     """On a quick link, whose silence is borne for 2 s: what was lost is sent again often enough."""
     one, _ = lab.guests
     for guest in lab.guests:
-        guest.sh(': > /tmp/daemon.log; rblk create vol --in-sync --force')
+        prepare(lab, guest)
+        guest.sh(': > /tmp/daemon.log; modprobe sch_netem; rblk create vol --in-sync --force')
         attach(guest, '--primary' if guest is one else '')
     wait_for(one, 'synced')
     until('it is known as quick', lambda: status(one)['rblk']['peer-silence-ms'] < 2200, 120)
