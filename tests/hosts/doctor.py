@@ -65,6 +65,8 @@ def test_what_is_broken_is_found():
         assert 'rblk create t' in _of(checks, 'metadata')['remedy']
         assert 'rblk attach t' in _of(checks, 'daemon')['remedy']
         assert 'nobody listens' in _of(checks, 'peer')['finding']
+        found = _of(_doctor(lab.b)[1], 'peer')      # which is dialled: nobody listens at its peer, ever
+        assert found['level'] == 'ok' and 'alpha dials this node' in found['finding'], found
         client = lab.start()
         lab.b.kill()
         until('the peer is away', lambda: lab.a.connection() == 'Connecting', 20)

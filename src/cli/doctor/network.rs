@@ -55,6 +55,21 @@ fn peer_at(findings: &mut Findings, config: &Config, node: NodeId, at: usize) {
             let remedy = "correct the address, or the name service";
             findings.error(SUBJECT, format!("{address}: {why}"), remedy);
         }
+        // By TCP nobody listens for RDMA, nor for a node that is dialled: that the host answers is all there is to see.
+        Err(Closed::Refused) if !is_dialled_by_tcp(config, node) => {
+            let dials = &config.node(NodeId(0)).name;
+            let said = match node {
+                NodeId(0) => "whether its daemon listens for RDMA was not tried".to_owned(),
+                _ => format!("{dials} dials this node: `rblk doctor {name}` there says whether it is let in"),
+            };
+            findings.ok(SUBJECT, format!("{address} is there; {said}"));
+        }
+        Err(Closed::Silent(error)) if node != NodeId(0) => findings.warning(
+            SUBJECT,
+            format!("{address} does not answer: {error}"),
+            "nothing has to get through to that port, the other node dials this one; if that host is not behind a \
+             firewall, look at cable and switch, and whether it runs",
+        ),
         Err(Closed::Refused) => findings.error(
             SUBJECT,
             format!("{address} is there, and nobody listens"),
@@ -70,6 +85,11 @@ fn peer_at(findings: &mut Findings, config: &Config, node: NodeId, at: usize) {
     }
 }
 
+/// The peer of `node` has a socket that this one connects to, and TCP can try it.
+fn is_dialled_by_tcp(config: &Config, node: NodeId) -> bool {
+    node == NodeId(0) && config.net.transport != Transport::Rdma
+}
+
 /// Both paths while the nodes are connected: the one without the connection is only needed once it is too late to look
 /// after it. The peer, which the dialling node alone can ask, logs a stranger.
 pub(super) fn paths(findings: &mut Findings, config: &Config, node: NodeId, status: &Resource) {
@@ -81,7 +101,7 @@ pub(super) fn paths(findings: &mut Findings, config: &Config, node: NodeId, stat
     }
     let name = &config.name;
     let dials = &config.node(NodeId(0)).name;
-    let asks = node == NodeId(0) && config.net.transport != Transport::Rdma;
+    let asks = is_dialled_by_tcp(config, node);
     for (at, path) in all.iter().enumerate() {
         let said = format!("{} ({path})", at + 1);
         match (path.established, asks.then(|| knock(config, node, at))) {
