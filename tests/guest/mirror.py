@@ -95,7 +95,8 @@ def test_a_power_cut_loses_nothing_that_was_synced(lab):
     one.sh(f'mkfs.ext4 -q -F {path} && mount {path} /mnt/vol; rm -f /host/acked')
     one.sh(f"cat > /tmp/writer.py << 'END'\n{WRITER}END\nsetsid python3 /tmp/writer.py > /tmp/writer.log 2>&1 & ")
     time.sleep(15)
-    wait_for(one, 'synced', 120)    # a disk that was slow for a moment may have cost the peer; then it lacks what it lacks
+    # A disk that was slow for a moment may have cost the peer: it catches up.
+    wait_for(one, 'synced', 120)
     one.kill()
     with open(one.shared('acked')) as file:
         acked = file.read()
