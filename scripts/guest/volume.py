@@ -51,6 +51,14 @@ def attach(guest, *options):
     guest.sh(f'setsid rblk attach vol {" ".join(options)} >> /tmp/daemon.log 2>&1 < /dev/null & echo $! > /tmp/daemon')
 
 
+def bring_up(lab):
+    """Makes the volume on all guests, anew, and waits until it is mirrored; the first is Primary."""
+    for guest in lab.guests:
+        guest.sh('rblk create vol --in-sync --force')
+        attach(guest, '--primary' if guest is lab.guests[0] else '')
+    wait_for(lab.guests[0], 'synced')
+
+
 def kill_daemon(guest):
     """Ends the daemon as a crash does."""
     guest.sh('kill -9 $(cat /tmp/daemon)')

@@ -53,9 +53,9 @@ const DIALLER: u16 = 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
     /// Accepted, and silent so far.
-    Candidate { since: Tick },
+    Candidate,
     /// Dialled with TLS; the handshake has not ended.
-    Dialled { since: Tick },
+    Dialled,
     /// The core knows it.
     Current(ConnId),
     /// Given up; its operations are ending.
@@ -73,7 +73,7 @@ struct Slot {
     announced: bool,
     /// A message came.
     heard: bool,
-    /// When it was made.
+    /// When it was made, accepted or dialled.
     since: Tick,
     /// The core gives it up since the peer was silent.
     silent: bool,
@@ -206,7 +206,7 @@ impl Peers {
             let slot = &mut self.slots[at];
             slot.link.close(io, false);
             let standing = std::mem::replace(&mut slot.standing, Standing::Closing);
-            if let Standing::Candidate { .. } = standing {
+            if let Standing::Candidate = standing {
                 tracing::warn!("closed a connection from {}: it did not say Hello", slot.from);
             } else {
                 let why = format!("{} has not ended its TLS handshake in time", slot.from);
@@ -226,8 +226,8 @@ impl Peers {
     /// How long one may say nothing that is nobody yet.
     fn silent_until(&self, slot: &Slot) -> Option<Tick> {
         match slot.standing {
-            Standing::Candidate { since } => Some(since.plus_ms(HELLO_MS)),
-            Standing::Dialled { since } => Some(since.plus_ms(self.paths.patience_ms(HELLO_MS))),
+            Standing::Candidate => Some(slot.since.plus_ms(HELLO_MS)),
+            Standing::Dialled => Some(slot.since.plus_ms(self.paths.patience_ms(HELLO_MS))),
             Standing::Current(_) | Standing::Closing => None,
         }
     }
@@ -289,7 +289,7 @@ impl Peers {
             dialler.cancel(&mut io.ring);
         }
         for slot in &mut self.slots {
-            if matches!(slot.standing, Standing::Candidate { .. } | Standing::Dialled { .. }) {
+            if matches!(slot.standing, Standing::Candidate | Standing::Dialled) {
                 slot.link.close(io, false);
                 slot.standing = Standing::Closing;
             }
@@ -328,7 +328,7 @@ impl Peers {
                     self.dial_at = now.plus_ms(RECONNECT_MS);
                     let standing = if self.security.is_on() {
                         // The last reason stands until there is a session.
-                        Standing::Dialled { since: now }
+                        Standing::Dialled
                     } else {
                         self.dial_error = None;
                         self.paths.connected();
@@ -346,7 +346,7 @@ impl Peers {
         if self.stopping || !self.has_room(io, now, from) {
             return; // dropped, and thereby closed
         }
-        self.add(socket, now, (at, from), Standing::Candidate { since: now });
+        self.add(socket, now, (at, from), Standing::Candidate);
     }
 
     /// There is room for a connection from `from`, or was made. Who comes from an address of the peer is not kept out,
@@ -358,7 +358,7 @@ impl Peers {
             self.crowd(now, from);
             return false;
         }
-        let candidate = |slot: &Slot| matches!(slot.standing, Standing::Candidate { .. });
+        let candidate = |slot: &Slot| matches!(slot.standing, Standing::Candidate);
         let count = self.slots.iter().filter(|slot| candidate(slot)).count();
         if count < CANDIDATES_MAX {
             return true;
@@ -402,7 +402,7 @@ impl Peers {
         }
         let instance = self.next_instance;
         self.next_instance = self.next_instance.wrapping_add(1);
-        let dialled = matches!(standing, Standing::Dialled { .. });
+        let dialled = matches!(standing, Standing::Dialled);
         let mut link = match self.security.session(dialled, from.ip()) {
             Ok(None) => Link::new(socket, instance),
             Ok(Some(session)) => Link::secure(socket, instance, session),
@@ -504,17 +504,17 @@ impl Peers {
                 self.paths.ended(slot.path, slot.end(now));
                 Some(PeerEvent::Disconnected { conn, why })
             }
-            (Standing::Candidate { .. }, LinkEvent::Received { message, buf, .. }) => {
+            (Standing::Candidate, LinkEvent::Received { message, buf, .. }) => {
                 release(io, buf);
                 self.on_candidate(io, at, message)
             }
-            (Standing::Candidate { .. }, LinkEvent::Closed { why }) => {
+            (Standing::Candidate, LinkEvent::Closed { why }) => {
                 tracing::warn!("closed a connection from {}: {why}", slot.from);
                 slot.standing = Standing::Closing;
                 self.turned_away(at, &why);
                 None
             }
-            (Standing::Dialled { .. }, LinkEvent::Secured { key }) => {
+            (Standing::Dialled, LinkEvent::Secured { key }) => {
                 slot.key = key;
                 self.dial_error = None;
                 self.paths.connected();
@@ -525,7 +525,7 @@ impl Peers {
                 tracing::info!("connected to {} with TLS{}", slot.from, self.paths.said(slot.path));
                 Some(PeerEvent::Connected(conn))
             }
-            (Standing::Dialled { .. }, LinkEvent::Closed { why }) => {
+            (Standing::Dialled, LinkEvent::Closed { why }) => {
                 let why = format!("{}: {why}", slot.from);
                 slot.standing = Standing::Closing;
                 self.rests = !slot.link.is_lost();
@@ -536,7 +536,7 @@ impl Peers {
                 slot.key = key;
                 None
             }
-            (Standing::Closing | Standing::Dialled { .. }, LinkEvent::Received { buf, .. }) => {
+            (Standing::Closing | Standing::Dialled, LinkEvent::Received { buf, .. }) => {
                 release(io, buf);
                 None
             }

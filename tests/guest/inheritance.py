@@ -2,7 +2,7 @@
 disk hangs is the peer's data."""
 import time
 
-from volume import attach, compare_disks, connection, device, kill_daemon, prepare, status, until, wait_for
+from volume import attach, bring_up, compare_disks, connection, device, kill_daemon, prepare, status, until, wait_for
 
 LAB = {'guests': 2, 'disks_mb': (320,)}
 FRESH = True
@@ -23,9 +23,7 @@ def test_a_mount_does_not_go_on_over_what_the_other_node_has_written(lab):
     one, two = lab.guests
     for guest in lab.guests:
         prepare(lab, guest)
-        guest.sh('rblk create vol --in-sync')
-        attach(guest, '--primary' if guest is one else '')
-    wait_for(one, 'synced')
+    bring_up(lab)
     one.sh(f'mkfs.ext4 -q -F {device(one)} && mount {device(one)} /mnt/vol && '
            'head -c 4M /dev/urandom > /mnt/vol/old && sync')
     kill_daemon(one)

@@ -2,7 +2,7 @@
 import re
 import time
 
-from volume import attach, compare_disks, device, prepare, prepare_tls, status, until, wait_for
+from volume import bring_up, compare_disks, device, prepare, prepare_tls, status, until
 
 LAB = {'guests': 2, 'disks_mb': (320,)}
 LONG = True
@@ -35,13 +35,12 @@ def test_spikes_of_delay_are_no_loss(lab):
     one, _ = lab.guests
     for guest in lab.guests:
         prepare(lab, guest, resource='peer-timeout-ms = 4000\n')
-        guest.sh(': > /tmp/daemon.log; rblk create vol --in-sync --force')
-        attach(guest, '--primary' if guest is one else '')
-    wait_for(one, 'synced')
+        guest.sh(': > /tmp/daemon.log; modprobe sch_netem')
+    bring_up(lab)
     # On a link that was quick: that is when it is expected to stay so.
     until('it is known as quick', lambda: status(one)['rblk']['peer-silence-ms'] < 2200, 120)
     for guest in lab.guests:
-        guest.sh(f'modprobe sch_netem && {SPIKES}')
+        guest.sh(SPIKES)
     said = one.sh(f'fio --name=s --filename={device(one)} --rw=randwrite --bs=4k --iodepth=4 --ioengine=libaio '
                   '--direct=1 --size=16M --verify=crc32c --time_based --runtime=60', timeout=300)
     assert re.search(r'err= *0', said), said
@@ -61,9 +60,8 @@ def test_a_moment_without_network_is_no_loss(lab):
     one, _ = lab.guests
     for guest in lab.guests:
         prepare(lab, guest)
-        guest.sh(': > /tmp/daemon.log; modprobe sch_netem; rblk create vol --in-sync --force')
-        attach(guest, '--primary' if guest is one else '')
-    wait_for(one, 'synced')
+        guest.sh(': > /tmp/daemon.log; modprobe sch_netem')
+    bring_up(lab)
     until('it is known as quick', lambda: status(one)['rblk']['peer-silence-ms'] < 2200, 120)
     for _ in range(3):
         one.sh('tc qdisc add dev eth0 root netem loss 100% && sleep 1.5; tc qdisc del dev eth0 root; sleep 4')
@@ -76,10 +74,7 @@ def _captured(lab):
     """Writes 8 MiB of a pattern, and looks for it in what went over the link: bytes captured, and how often it is in
     them."""
     one, _ = lab.guests
-    for guest in lab.guests:
-        guest.sh('rblk create vol --in-sync --force')
-        attach(guest, '--primary' if guest is one else '')
-    wait_for(one, 'synced')
+    bring_up(lab)
     one.sh('rm -f /tmp/link.pcap; setsid tcpdump -i eth0 -s 0 -w /tmp/link.pcap tcp port 7790 > /tmp/tcpdump 2>&1 & '
            'echo $! > /tmp/tcpdump.pid; sleep 2')
     one.sh(f"yes '{PATTERN}' | dd of={device(one)} bs=64k count=128 iflag=fullblock oflag=direct status=none")

@@ -6,7 +6,8 @@ so.
 import re
 import time
 
-from volume import attach, compare_disks, device, kill_daemon, prepare, prepare_tls, soft_roce, status, wait_for
+from volume import (attach, bring_up, compare_disks, device, kill_daemon, prepare, prepare_tls, soft_roce, status,
+                    wait_for)
 
 LAB = {'guests': 2, 'disks_mb': (320,)}
 LONG = True
@@ -109,10 +110,7 @@ def _packets(guest):
 def _works(lab, in_use):
     """Both come up, and fio finds what it wrote."""
     one, _ = lab.guests
-    for guest in lab.guests:
-        guest.sh('rblk create vol --in-sync --force')
-        attach(guest, '--primary' if guest is one else '')
-    wait_for(one, 'synced')
+    bring_up(lab)
     for guest in lab.guests:
         said = status(guest)
         assert said['rblk'].get('transport-in-use') == in_use, said

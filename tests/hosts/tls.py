@@ -186,6 +186,7 @@ def test_ten_thousand_half_open_connections_cost_no_more_than_a_few():
         client.close()
         lab.finish(checker)
 
+
 def test_strangers_from_elsewhere_do_not_push_out_who_may_be_the_peer():
     with Lab() as lab:
         lock(lab)
