@@ -11,6 +11,7 @@
 //!   who has the device open, and `systemd.rs` what systemd hears.
 
 mod act;
+mod crowd;
 mod device;
 mod events;
 mod handlers;

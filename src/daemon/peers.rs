@@ -19,6 +19,7 @@
 //!
 //! A node that stands alone neither dials nor listens: whoever dials it is refused by the kernel.
 
+use super::crowd::Crowd;
 use super::listeners::Listeners;
 use super::paths::{End, Path, Paths};
 use super::security::Security;
@@ -45,8 +46,6 @@ const CANDIDATES_MAX: usize = 4;
 const SLOTS_MAX: usize = 4 * CANDIDATES_MAX;
 /// A candidate says `Hello` within this time, in milliseconds.
 const HELLO_MS: u64 = 5_000;
-/// It is told at most this often, in milliseconds, that too many say nothing.
-const CROWD_MS: u64 = 1_000;
 /// Of the tokens of the dialling socket: listening ones have the index of their path, and there are two at most.
 const DIALLER: u16 = 2;
 
@@ -126,9 +125,7 @@ pub(super) struct Peers {
     security: Security,
     /// The last connection came to nothing for a reason that will not pass by itself.
     rests: bool,
-    /// Connections closed since that was last told, and when it was.
-    crowded: u64,
-    crowd_told: Tick,
+    crowd: Crowd,
     /// A `Hello` that made its sender the current link, on its way to the core.
     greeting: Option<(ConnId, Message)>,
     /// Why the last attempt failed, or the last connection ended.
@@ -189,8 +186,7 @@ impl Peers {
             faults,
             security,
             rests: false,
-            crowded: 0,
-            crowd_told: Tick(0),
+            crowd: Crowd::default(),
             greeting: None,
             dial_error: None,
             stopping: false,
@@ -199,6 +195,11 @@ impl Peers {
 
     /// Dials if it is time, and turns away those who do not speak.
     pub(super) fn tick(&mut self, io: &mut Io, now: Tick) {
+        if let Some((count, from)) = self.crowd.tell(now) {
+            tracing::warn!(
+                "closed {count} connections that said nothing, the last from {from}: too many at a time"
+            );
+        }
         for at in 0..self.slots.len() {
             if self.silent_until(&self.slots[at]).is_none_or(|until| now < until) {
                 continue;
@@ -299,7 +300,7 @@ impl Peers {
     /// When [`Peers::tick`] has something to do; `None` while it does not.
     pub(super) fn next_tick(&self) -> Option<Tick> {
         let silent = self.slots.iter().filter_map(|slot| self.silent_until(slot));
-        silent.chain(self.may_begin()).min()
+        silent.chain(self.may_begin()).chain(self.crowd.next_tick()).min()
     }
 
     /// The nodes do not agree: trying again at once would only fill the log.
@@ -343,7 +344,7 @@ impl Peers {
 
     fn on_accept(&mut self, io: &mut Io, now: Tick, done: Completion) {
         let Some((at, socket, from)) = self.listeners.on_completion(io, done) else { return };
-        if self.stopping || !self.has_room(io, now, from) {
+        if self.stopping || !self.has_room(io, from) {
             return; // dropped, and thereby closed
         }
         self.add(socket, now, (at, from), Standing::Candidate);
@@ -351,11 +352,11 @@ impl Peers {
 
     /// There is room for a connection from `from`, or was made. Who comes from an address of the peer is not kept out,
     /// or pushed out before it has had its say, by any number of others: anybody can connect, and few can from there.
-    fn has_room(&mut self, io: &mut Io, now: Tick, from: SocketAddr) -> bool {
+    fn has_room(&mut self, io: &mut Io, from: SocketAddr) -> bool {
         let known = self.paths.is_peer(from.ip());
         let most = if known { SLOTS_MAX } else { SLOTS_MAX - CANDIDATES_MAX };
         if self.slots.len() >= most {
-            self.crowd(now, from);
+            self.crowd.add(from);
             return false;
         }
         let candidate = |slot: &Slot| matches!(slot.standing, Standing::Candidate);
@@ -370,23 +371,11 @@ impl Peers {
             false => oldest,
         };
         let gone = oldest.map_or(from, |at| self.slots[at].from);
-        self.crowd(now, gone);
+        self.crowd.add(gone);
         let Some(at) = oldest else { return false };
         self.slots[at].link.close(io, false);
         self.slots[at].standing = Standing::Closing;
         true
-    }
-
-    /// Too many connect and say nothing. Said once a second at most: they shall not fill the log, too.
-    fn crowd(&mut self, now: Tick, from: SocketAddr) {
-        self.crowded += 1;
-        if now >= self.crowd_told.plus_ms(CROWD_MS) {
-            let count = std::mem::take(&mut self.crowded);
-            self.crowd_told = now;
-            tracing::warn!(
-                "closed {count} connections that said nothing, the last from {from}: too many at a time"
-            );
-        }
     }
 
     fn add(

@@ -179,9 +179,13 @@ def test_ten_thousand_half_open_connections_cost_no_more_than_a_few():
                 most = max(most, len(os.listdir(descriptors)))
                 assert lab.a.connection() == 'Connected', 'strangers have displaced the peer'
         grown = lab.b.daemon.memory()['resident'] - before
-        closed = sum(int(n) for n in re.findall(r'closed (\d+) connections that said nothing', lab.b.daemon.words()))
+
+        def turned_away():
+            return sum(int(n) for n in re.findall(r'closed (\d+) connections that said nothing', lab.b.daemon.words()))
+        until('most of who came in are told of', lambda: turned_away() > 1000, 10)
+        closed = turned_away()
         print(f'      10,000 held: {closed} turned away, {grown / MIB:.1f} MiB more, at most {most} descriptors')
-        assert grown < 16 * MIB and most < 100 and closed > 1000
+        assert grown < 16 * MIB and most < 100
         load.stop().expect_clean()
         client.close()
         lab.finish(checker)
