@@ -26,7 +26,7 @@ enum Page {
 
 /// The bitmap.
 #[derive(Debug)]
-pub(super) struct Dirty {
+pub struct Dirty {
     words: Vec<u64>,
     pages: Vec<Page>,
     blocks: u64,
@@ -37,7 +37,7 @@ pub(super) struct Dirty {
 
 impl Dirty {
     /// All clear, for a volume of `sectors` sectors.
-    pub(super) fn new(sectors: u64) -> Dirty {
+    pub fn new(sectors: u64) -> Dirty {
         let blocks = sectors.div_ceil(BLOCK_SECTORS);
         let pages = usize::try_from(blocks.div_ceil(PAGE_BLOCKS)).unwrap_or(usize::MAX);
         Dirty {
@@ -50,22 +50,22 @@ impl Dirty {
     }
 
     /// Blocks that may differ.
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 
     /// All bits: pages follow each other without a gap.
-    pub(super) fn words(&self) -> &[u64] {
+    pub fn words(&self) -> &[u64] {
         &self.words
     }
 
     /// Times that bits were cleared: what was found marked still is while this stands.
-    pub(super) fn forgets(&self) -> u64 {
+    pub fn forgets(&self) -> u64 {
         self.forgets
     }
 
     /// The volume ends here: bits beyond mean nothing and are dropped.
-    pub(super) fn truncate(&mut self, sectors: u64) {
+    pub fn truncate(&mut self, sectors: u64) {
         let blocks = sectors / BLOCK_SECTORS;
         assert!(blocks <= self.blocks, "a volume does not grow here");
         self.clear(blocks..self.blocks);
@@ -76,7 +76,7 @@ impl Dirty {
     ///
     /// # Panics
     /// If the disk ends before that.
-    pub(super) fn extend(&mut self, sectors: u64) {
+    pub fn extend(&mut self, sectors: u64) {
         let blocks = sectors / BLOCK_SECTORS;
         let room = self.pages.len() as u64 * PAGE_BLOCKS;
         assert!((self.blocks..=room).contains(&blocks), "the bitmap has room");
@@ -84,23 +84,23 @@ impl Dirty {
     }
 
     /// Number of pages.
-    pub(super) fn pages(&self) -> u32 {
+    pub fn pages(&self) -> u32 {
         // A page stands for 124 MiB: 2^32 of them exceed the largest volume.
         self.pages.len() as u32
     }
 
     /// The page that block `block` belongs to.
-    pub(super) fn page_of(block: u64) -> u32 {
+    pub fn page_of(block: u64) -> u32 {
         (block / PAGE_BLOCKS) as u32
     }
 
     /// Sets the bits of `blocks`. Returns how many were clear before.
-    pub(super) fn set(&mut self, blocks: Range<u64>) -> u64 {
+    pub fn set(&mut self, blocks: Range<u64>) -> u64 {
         self.add(&blocks, u64::MAX)
     }
 
     /// Clears the bits of `blocks`. Returns how many were set before.
-    pub(super) fn clear(&mut self, blocks: Range<u64>) -> u64 {
+    pub fn clear(&mut self, blocks: Range<u64>) -> u64 {
         let mut removed = 0;
         self.for_words(&blocks, |word, mask, page| {
             let old = mask & *word;
@@ -119,24 +119,24 @@ impl Dirty {
     }
 
     /// Sets every bit.
-    pub(super) fn set_all(&mut self) {
+    pub fn set_all(&mut self) {
         self.set(0..self.blocks);
         assert!(self.count == self.blocks);
     }
 
     /// Clears every bit.
-    pub(super) fn clear_all(&mut self) {
+    pub fn clear_all(&mut self) {
         self.clear(0..self.blocks);
         assert!(self.count == 0);
     }
 
     /// True if a bit of `blocks` is set.
-    pub(super) fn any(&self, blocks: Range<u64>) -> bool {
+    pub fn any(&self, blocks: Range<u64>) -> bool {
         self.next_before(blocks.start, blocks.end).is_some()
     }
 
     /// The first set bit from `from` on.
-    pub(super) fn next(&self, from: u64) -> Option<u64> {
+    pub fn next(&self, from: u64) -> Option<u64> {
         self.next_before(from, self.blocks)
     }
 
@@ -161,7 +161,7 @@ impl Dirty {
     }
 
     /// The run of set bits that begins at `first`, at most `max` long.
-    pub(super) fn run(&self, first: u64, max: u64) -> Range<u64> {
+    pub fn run(&self, first: u64, max: u64) -> Range<u64> {
         let limit = self.blocks.min(first + max);
         let mut end = first;
         while end < limit {
@@ -175,25 +175,25 @@ impl Dirty {
     }
 
     /// Copies out the bits of a page, little-endian words in order.
-    pub(super) fn page_bits(&self, page: u32, out: &mut [u8; PAGE_BIT_BYTES]) {
+    pub fn page_bits(&self, page: u32, out: &mut [u8; PAGE_BIT_BYTES]) {
         for (bytes, word) in out.chunks_exact_mut(8).zip(self.page_words(page)) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
     }
 
     /// True if no bit of the page is set.
-    pub(super) fn page_is_empty(&self, page: u32) -> bool {
+    pub fn page_is_empty(&self, page: u32) -> bool {
         self.page_words(page).iter().all(|word| *word == 0)
     }
 
     /// True if every bit of the page is set.
-    pub(super) fn page_is_full(&self, page: u32) -> bool {
+    pub fn page_is_full(&self, page: u32) -> bool {
         let blocks = self.page_blocks(page);
         self.run(blocks.start, PAGE_BLOCKS).end == blocks.end
     }
 
     /// Adds the bits of a page that came from the peer. Bits beyond the volume are ignored.
-    pub(super) fn or_page(&mut self, page: u32, bits: &[u8; PAGE_BIT_BYTES]) {
+    pub fn or_page(&mut self, page: u32, bits: &[u8; PAGE_BIT_BYTES]) {
         let first = self.page_blocks(page).start;
         for (index, bytes) in bits.chunks_exact(8).enumerate() {
             let word = u64::from_le_bytes(bytes.try_into().unwrap_or([0; 8]));
@@ -204,13 +204,13 @@ impl Dirty {
     }
 
     /// Sets every bit of a page.
-    pub(super) fn fill_page(&mut self, page: u32) {
+    pub fn fill_page(&mut self, page: u32) {
         self.set(self.page_blocks(page));
     }
 
     /// Takes in a page as it was read from disk at the start. What the activity log has set in memory by then is
     /// not on disk, unless the page has it too.
-    pub(super) fn load_page(&mut self, page: u32, bits: &[u8; PAGE_BIT_BYTES]) {
+    pub fn load_page(&mut self, page: u32, bits: &[u8; PAGE_BIT_BYTES]) {
         let pairs = bits.chunks_exact(8).zip(self.page_words(page));
         let on_disk = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or([0; 8]));
         let mut missing = false;
@@ -222,12 +222,12 @@ impl Dirty {
     }
 
     /// True if the disk misses bits of this page.
-    pub(super) fn is_unsaved(&self, page: u32) -> bool {
+    pub fn is_unsaved(&self, page: u32) -> bool {
         self.pages[page as usize] == Page::Unsaved
     }
 
     /// The first page from `from` on that the disk misses bits of, or with `stale` has too many.
-    pub(super) fn next_to_save(&self, from: u32, stale: bool) -> Option<u32> {
+    pub fn next_to_save(&self, from: u32, stale: bool) -> Option<u32> {
         let wanted = |page: &Page| match page {
             Page::Clean => false,
             Page::Stale => stale,
@@ -238,7 +238,7 @@ impl Dirty {
     }
 
     /// The page is being written as it is now.
-    pub(super) fn saving(&mut self, page: u32) {
+    pub fn saving(&mut self, page: u32) {
         self.pages[page as usize] = Page::Clean;
     }
 

@@ -21,7 +21,7 @@ struct Entry {
 
 /// The index. Entries are sorted by their first sector.
 #[derive(Debug, Default)]
-pub(super) struct Overlap {
+pub struct Overlap {
     entries: Vec<Entry>,
     next_order: u64,
     /// Sectors of the longest span that entered since the index was last empty: how far to the left of a span an
@@ -32,13 +32,13 @@ pub(super) struct Overlap {
 }
 
 impl Overlap {
-    pub(super) fn with_capacity(entries: usize) -> Overlap {
+    pub fn with_capacity(entries: usize) -> Overlap {
         let overtaken = Vec::new();
         Overlap { entries: Vec::with_capacity(entries), next_order: 0, longest: 0, overtaken }
     }
 
     /// Enters `owner`. True if it may start at once.
-    pub(super) fn insert(&mut self, owner: u32, span: Span) -> bool {
+    pub fn insert(&mut self, owner: u32, span: Span) -> bool {
         assert!(self.entries.len() < self.entries.capacity(), "overlap index is full");
         let blockers = self.overlapping(span).count();
         let blockers = u32::try_from(blockers).unwrap_or(u32::MAX);
@@ -51,7 +51,7 @@ impl Overlap {
     }
 
     /// Removes `owner` and names, in order of arrival, those that may start now.
-    pub(super) fn remove(&mut self, owner: u32, span: Span, woken: &mut Vec<u32>) {
+    pub fn remove(&mut self, owner: u32, span: Span, woken: &mut Vec<u32>) {
         let found = self
             .range(span)
             .find(|&at| self.entries[at].owner == owner && self.entries[at].span == span);
@@ -93,7 +93,7 @@ impl Overlap {
 
     /// `later` goes ahead of `earlier`, which it overlaps and which waits for it from now on. True if nothing else is
     /// ahead of `later`.
-    pub(super) fn overtake(&mut self, later: u32, earlier: u32) -> bool {
+    pub fn overtake(&mut self, later: u32, earlier: u32) -> bool {
         let at = |owner| self.entries.iter().position(|entry| entry.owner == owner);
         let (Some(late), Some(early)) = (at(later), at(earlier)) else {
             unreachable!("both are in the index");
@@ -108,7 +108,7 @@ impl Overlap {
     }
 
     /// True if something has overtaken `owner`, whose span is `span`, and that had its turn before.
-    pub(super) fn is_blocked(&self, owner: u32, span: Span) -> bool {
+    pub fn is_blocked(&self, owner: u32, span: Span) -> bool {
         !self.overtaken.is_empty()
             && self.range(span).any(|at| {
                 let entry = self.entries[at];
@@ -117,7 +117,7 @@ impl Overlap {
     }
 
     /// The owners of entries that overlap `span` and wait for `owner`, whose span that is; or that it waits for.
-    pub(super) fn neighbours(&self, owner: u32, span: Span, behind: bool) -> Vec<u32> {
+    pub fn neighbours(&self, owner: u32, span: Span, behind: bool) -> Vec<u32> {
         let Some(own) = self.entries.iter().find(|entry| entry.owner == owner) else {
             return Vec::new();
         };
@@ -130,7 +130,7 @@ impl Overlap {
     }
 
     /// The owners of entries that overlap `span`.
-    pub(super) fn overlapping(&self, span: Span) -> impl Iterator<Item = u32> + '_ {
+    pub fn overlapping(&self, span: Span) -> impl Iterator<Item = u32> + '_ {
         self.range(span)
             .map(|at| self.entries[at])
             .filter(move |e| e.span.overlaps(span))
