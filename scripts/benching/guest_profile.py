@@ -1,7 +1,7 @@
 """Where a guest's processor time goes: by thread, and by function of its kernel. Runs inside the guest, by itself:
 
-    python3 guest_profile.py begin                  remembers what each thread has used, and forgets the kernel's samples
-    python3 guest_profile.py end REQUESTS           prints what was used since, in microseconds for each request
+    python3 guest_profile.py begin            remembers what each thread has used, and forgets the kernel's samples
+    python3 guest_profile.py end REQUESTS     prints what was used since, in microseconds for each request
 
 The kernel must have been booted with `profile=2`: it notes at each tick of the clock where it is
 (Documentation/admin-guide/kernel-parameters.txt); while a program runs or the processor rests, nothing is noted.

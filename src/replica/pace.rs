@@ -7,19 +7,19 @@
 //!   listen: no job starts, clients are alone ──► run: some jobs ──┐
 //!      ▲                                          │ requests slower than alone by more than half, or more than
 //!      │                                          │ one in a hundred slower than BOUND? half as many jobs, at
-//!      │                                          │ least one; then that one with pauses. Hardly slower, and none
-//!      │                                          │ of many? shorter pauses, one more job
+//!      │                                          │ least one; then that one with longer pauses. Hardly slower,
+//!      │                                          │ and none of many? shorter pauses, one more job
 //!      └──────────────── after RUN_MS ────────────┘
 //!
-//!   BOUND: 7/4 of what 99 of 100 requests were faster than while nothing was copied
+//!   BOUND: 3/2 of what 99 of 100 requests were faster than while nothing was copied
 //! ```
 //!
 //! A client that waits for each answer is absent between two requests: it counts as there for a while. What a request
 //! takes without a resync depends on the hour, so that is measured again and again; with one job left the resync goes
-//! on whatever clients measure: that is its guaranteed share. Pauses are for disks without heads, where a third of what
-//! one job can do is much, and where a job that is slow once in a while is all that clients suffer from. The mean says
-//! what clients lose in throughput, the hundredth request what they wait at worst; a disk with a deep queue hides one
-//! of the two from the other.
+//! on whatever clients measure: that is its guaranteed share. Pauses are for disks without heads, where a quarter of
+//! what one job can do is much, and where a job that is slow once in a while is all that clients suffer from. The mean
+//! says what clients lose in throughput, the hundredth request what they wait at worst; a disk with a deep queue hides
+//! one of the two from the other.
 
 use crate::limits::RESYNC_JOBS_MAX;
 use crate::replica::event::Tick;
@@ -47,6 +47,8 @@ const BEGIN_JOBS: usize = 2;
 const SLOW_WEIGHT: i32 = 99;
 /// Above this balance jobs are halved: two slow ones with few between them.
 const SLOW_MANY: i32 = 150;
+/// At this balance there may be one job more: so many requests without a slow one.
+const SLOW_FEW: i32 = -64;
 /// At this balance a pause may be shorter.
 const SLOW_NONE: i32 = -128;
 /// A request in a hundred takes at most so many times the mean. What was learnt of larger requests, or of more at a
@@ -55,7 +57,7 @@ const TAIL_MEANS: u64 = 3;
 /// A disk that answers its clients faster than this, in microseconds, has no heads to move.
 const SEEKLESS_US: u64 = 1_000;
 /// The longest pause after a job, in times of what the job took.
-const PAUSE_MAX: u64 = 2;
+const PAUSE_MAX: u64 = 3;
 /// And in microseconds: a job that hung is no measure.
 const PAUSE_MAX_US: u64 = 100_000;
 
@@ -272,34 +274,38 @@ impl Pace {
     /// One request counts as slow, or not.
     fn weigh(&mut self, us: u64) {
         let Some(tail) = self.tail.us() else { return };
-        let slow = us > tail + tail / 4 * 3;
+        let slow = us > tail + tail / 2;
         self.slow = (self.slow + if slow { SLOW_WEIGHT } else { -1 }).max(SLOW_NONE);
         if self.slow > SLOW_MANY {
             self.slow = 0;
-            let seekless = self.alone_us.is_some_and(|us| us < SEEKLESS_US);
-            match self.jobs {
-                1 if seekless => self.pause = (self.pause + 1).min(PAUSE_MAX),
-                _ => self.fewer(),
-            }
+            self.fewer();
+        }
+    }
+
+    fn more(&mut self) {
+        if self.pause == 0 && self.slow <= SLOW_FEW {
+            self.jobs = (self.jobs + 1).min(RESYNC_JOBS_MAX);
+        } else if self.pause > 0 && self.slow <= SLOW_NONE {
+            self.pause -= 1;
+            self.slow = 0;
         }
     }
 
     fn fewer(&mut self) {
-        self.jobs = (self.jobs / 2).max(1);
+        let seekless = self.alone_us.is_some_and(|us| us < SEEKLESS_US);
+        match self.jobs {
+            1 if seekless => self.pause = (self.pause + 1).min(PAUSE_MAX),
+            jobs => self.jobs = (jobs / 2).max(1),
+        }
     }
 
     fn adjust(&mut self) {
         let heard = std::mem::take(&mut self.heard).us();
         let (Some(beside), Some(alone)) = (heard, self.alone_us) else { return };
-        if self.pause > 0 {
-            if self.slow <= SLOW_NONE {
-                self.pause -= 1;
-                self.slow = 0;
-            }
-        } else if beside > alone + alone / 2 {
+        if beside > alone + alone / 2 {
             self.fewer();
-        } else if beside <= alone + alone / 4 && self.slow <= 0 {
-            self.jobs = (self.jobs + 1).min(RESYNC_JOBS_MAX);
+        } else if beside <= alone + alone / 4 {
+            self.more();
         }
     }
 }
@@ -342,6 +348,17 @@ mod tests {
         let last = &windows[windows.len() - 1000..];
         assert!(last.iter().all(|jobs| *jobs <= 2), "{last:?}");
         assert!(last.contains(&1), "the resync goes on");
+    }
+
+    #[test]
+    fn what_one_job_costs_clients_of_a_quick_disk_is_made_less_by_pauses() {
+        let paused = |alone: u64| {
+            let mut pace = Pace::new();
+            run(&mut pace, 30_000, |jobs| if jobs > 0 { 3 * alone } else { alone });
+            (pace.jobs, pace.pause)
+        };
+        assert_eq!(paused(100), (1, PAUSE_MAX));
+        assert_eq!(paused(SEEKLESS_US), (1, 0), "a disk with heads gains nothing by them");
     }
 
     #[test]
