@@ -378,7 +378,7 @@ impl Replica {
     /// What follows from what just happened, until nothing more does.
     fn step(&mut self) {
         loop {
-            let before = self.meta.durable();
+            let before = (self.meta.durable(), self.requests.ended);
             self.pump_meta();
             self.pump_role();
             self.pump_link();
@@ -392,8 +392,9 @@ impl Replica {
             self.pump_meta();
             // The last request may just have failed, and nothing else may ever happen.
             let moved = self.pump_role();
-            // A step of metadata that had nothing to write is durable at once, and somebody may wait for it.
-            if self.meta.durable() == before && !moved {
+            // A step of metadata that had nothing to write is durable at once, and somebody may wait for it; so may
+            // somebody for a request that was refused.
+            if (self.meta.durable(), self.requests.ended) == before && !moved {
                 break;
             }
         }

@@ -156,6 +156,7 @@ impl Replica {
             && let Some(span) = self.repair.next()
         {
             self.repair.jobs += 1;
+            self.verify.pace.job_begins(self.now);
             self.admit(Kind::Rewrite, span);
         }
         self.pump_requests();
@@ -244,6 +245,7 @@ impl Replica {
     pub(super) fn rewrite_left(&mut self) {
         assert!(self.repair.jobs > 0, "jobs are counted");
         self.repair.jobs -= 1;
+        self.verify.pace.job_ends(self.now);
     }
 
     /// A flush of both has ended: what it covered is stable at the peer.

@@ -130,6 +130,8 @@ pub(super) struct Requests {
     /// May start as soon as the gate opens.
     pub(super) held: VecDeque<u32>,
     pub(super) woken: Vec<u32>,
+    /// How many have ended since the start: what waits for one may go on then.
+    pub(super) ended: u64,
     /// The head of `log_queue` found no room: nobody overtakes it, or it might starve.
     pub(super) starved: bool,
 }
@@ -143,6 +145,7 @@ impl Requests {
             durable_queue: VecDeque::with_capacity(REQUESTS_MAX),
             held: VecDeque::with_capacity(REQUESTS_MAX),
             woken: Vec::with_capacity(REQUESTS_MAX),
+            ended: 0,
             starved: false,
         }
     }

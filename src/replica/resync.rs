@@ -253,6 +253,20 @@ impl Replica {
     }
 
     fn pump_copying(&mut self) {
+        self.start_copies();
+        if self.resync.jobs > 0 || self.dirty.next(self.resync.cursor).is_some() {
+            return;
+        }
+        if !self.resync.copied.is_empty() {
+            self.want_flush();
+            self.pump_flush();
+        } else if self.resync.closed.is_empty() {
+            self.pass_ended();
+        }
+    }
+
+    /// As many as the pace, the target and the flushes allow.
+    fn start_copies(&mut self) {
         let pending = self.serves_clients();
         let window = self.resync.pace.window(self.now, pending);
         let clients = self.resync.pace.has_clients(self.now, pending);
@@ -262,7 +276,10 @@ impl Replica {
         {
             if self.resync.copied.len() >= RESYNC_UNSTABLE_SPANS_MAX {
                 self.want_flush();
-                break;
+                self.pump_flush();
+                if self.resync.copied.len() >= RESYNC_UNSTABLE_SPANS_MAX {
+                    break;
+                }
             }
             let Some(span) = self.next_to_copy(clients) else { break };
             self.resync.jobs += 1;
@@ -271,22 +288,14 @@ impl Replica {
             self.resync.probing = is_probe(span).then_some(at);
         }
         self.pump_requests();
-        if self.resync.jobs > 0 || self.dirty.next(self.resync.cursor).is_some() {
-            return;
-        }
-        if !self.resync.copied.is_empty() {
-            self.want_flush();
-            self.pump_flush();
-        } else if self.resync.closed.is_empty() {
-            self.all_is_copied();
-        }
     }
 
     /// One pass is over and stable.
-    fn all_is_copied(&mut self) {
+    fn pass_ended(&mut self) {
         if self.dirty.count() > 0 {
             if self.now >= self.resync.rest_until {
                 self.resync.cursor = 0; // skipped or failed blocks: another pass
+                self.start_copies();
             }
             return;
         }

@@ -160,6 +160,7 @@ impl Replica {
     pub(super) fn finish(&mut self, at: u32) {
         let request = self.requests.slots[at as usize].take().expect("a request ends once");
         self.requests.free.push(at);
+        self.requests.ended += 1;
         if request.pinned && self.has_disk() {
             self.activity.unpin(request.span.extents());
         }

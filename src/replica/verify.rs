@@ -255,8 +255,9 @@ impl Verify {
         self.jobs.iter_mut().find(|job| job.at == at)
     }
 
-    fn take(&mut self, at: u32) -> Option<Job> {
+    fn take(&mut self, at: u32, now: Tick) -> Option<Job> {
         let place = self.jobs.iter().position(|job| job.at == at)?;
+        self.pace.job_ends(now);
         Some(self.jobs.swap_remove(place))
     }
 
@@ -389,6 +390,7 @@ impl Replica {
             && self.link.has_read_credit()
             && let Some(again) = self.verify.next(self.now, self.sectors)
         {
+            self.verify.pace.job_begins(self.now);
             let at = self.admit(Kind::Compare, again.span);
             self.verify.jobs.push(Job { at, again, own: None, peers: None, skipped: false });
         }
@@ -500,7 +502,7 @@ impl Replica {
 
     /// Both ends have read a span, or will not.
     pub(super) fn compare_settled(&mut self, at: u32, request: Request) {
-        if let Some(job) = self.verify.take(at)
+        if let Some(job) = self.verify.take(at, self.now)
             && self.verify.is_running()
         {
             self.judge(&job, request);
@@ -549,7 +551,7 @@ impl Replica {
 
     /// The connection is gone: the span is compared again on the next one. True if the request is over with it.
     pub(super) fn compare_lost_peer(&mut self, at: u32, request: Request) -> bool {
-        if let Some(job) = self.verify.take(at)
+        if let Some(job) = self.verify.take(at, self.now)
             && self.verify.is_running()
         {
             let slow = request.phase == Phase::Running && self.parted_over(&request);

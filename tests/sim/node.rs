@@ -413,7 +413,19 @@ impl World {
         target.replica = Some(replica);
         self.oracle_authority(node, before);
         self.drain(node);
+        self.oracle_idle(node);
         self.note(Some(node), || text);
+    }
+
+    /// A node leaves nothing undone until it hears of something else: that may never be. It is told that a connection
+    /// has ended which it does not know.
+    fn oracle_idle(&mut self, node: usize) {
+        let Some(replica) = self.nodes[node].replica.as_mut() else { return };
+        if self.step.is_multiple_of(8) {
+            replica.handle(Tick(self.now), Input::Disconnected { conn: ConnId(u64::MAX) });
+            let left = replica.poll_action();
+            assert!(left.is_none(), "oracle idle: {left:?} was left undone");
+        }
     }
 
     /// Carries out what the core wants, in order.

@@ -6,6 +6,7 @@ use crate::story::{PEER_TIMEOUT_MS, Story};
 use rblk::limits::EXTENT_BLOCKS;
 use rblk::replica::event::{Command, CommandError, FrontResult};
 use rblk::replica::{Connection, Suspended};
+use rblk::span::Span;
 use rblk::wire::message::{DiskState, Refusal};
 
 /// A pause is not held against the disk, also where it is too short to be noticed by the peer's clock.
@@ -44,6 +45,25 @@ fn a_hung_disk_is_given_up_though_the_daemon_stops_often() {
     }
     assert_eq!(story.world.client.last_result, Some(FrontResult::Done), "the peer took over");
     assert_eq!(story.state(0).disk, DiskState::Diskless);
+}
+
+/// Each waits for the one before. When there is nowhere to write to any more, none waits for something else to happen.
+#[test]
+fn a_queue_of_writes_to_one_block_fails_at_once() {
+    let mut story = Story::with_primary();
+    let block = story.block_in(4);
+    story.fail_next(1, DiskPart::Data);
+    assert_eq!(story.write(0, block, 1), FrontResult::Done);
+    let gone = |story: &Story| story.state(0).peer_disk == Some(DiskState::Diskless);
+    story.until("the Secondary has given its disk up", gone);
+    story.fail_next(0, DiskPart::Data);
+    for _ in 0..8 {
+        let span = Span::of_blocks(block..block + 1).expect("a valid span");
+        story.world.write_now(0, span, true);
+    }
+    story.until("the disk is given up", |story| story.state(0).disk != DiskState::UpToDate);
+    assert!(story.world.client.is_idle(), "a write waits for nothing");
+    assert_eq!(story.world.client.last_result, Some(FrontResult::IoError));
 }
 
 /// The Secondary lost its cache, and then the Primary its disk: nobody has all that clients were told is done.
