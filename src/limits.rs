@@ -121,6 +121,8 @@ pub const LOOK_STATUS_MS: u64 = 300;
 pub const LOOK_LIMIT_MS: u64 = 2_000;
 /// A process that has looked for this long hangs, in milliseconds: a machine with very many processes takes seconds.
 pub const LOOK_GIVE_UP_MS: u64 = 30_000;
+/// Processes that were given up and cannot be ended; with so many, none is started.
+pub const LOOKS_HUNG_MAX: usize = 3;
 /// Users of a device that are named.
 pub const LOOK_USERS_MAX: usize = 32;
 /// Bytes of an answer with so many users: a mount point may be as long as a path.

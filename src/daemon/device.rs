@@ -111,8 +111,5 @@ pub(super) fn record(options: &AttachOptions) -> Record {
 /// # Errors
 /// It has one, or the kernel does not say.
 pub(super) fn orphan(options: &AttachOptions) -> Result<Option<Left>> {
-    match options.front {
-        FrontChoice::Ublk => record(options).orphan(),
-        _ => Ok(None),
-    }
+    record(options).orphan()
 }

@@ -9,10 +9,20 @@
 //! - The peer was Primary beside this Secondary: its role says so. Not with two Primaries, whose clients agree with
 //!   each other on who writes.
 //!
-//! What the clients know is kept in the record of the device, so it outlives daemons that start and end meanwhile.
+//! - A daemon with another front (NBD) finds it: clients of that may write, and this device's would not know.
+//!
+//! What the clients know is kept in the record of the device, so it outlives daemons that start and end meanwhile. Once
+//! it is void it stays void.
+//!
+//! ```text
+//!   Waits ──a device is made of it──► Recovering ──clients can use it──► None
+//!     │  ▲                                │
+//!     │  └──────────── failed ────────────┘
+//!     └──the data is another, or becomes so──► Removing ──► None
+//! ```
 
 use super::run::Daemon;
-use super::{AttachOptions, device};
+use super::{AttachOptions, FrontChoice, device};
 use crate::error::{Error, Result};
 use crate::front::ublk::Left;
 use crate::io::ring::Waker;
@@ -29,8 +39,10 @@ pub(super) enum Inheritance {
     /// There was none, or it is served again.
     #[default]
     None,
-    /// It waits, and may be served.
+    /// It waits, and may be served if the data is what its clients know.
     Waits(Left),
+    /// It is being taken over; if that fails, it waits on.
+    Recovering(Left),
     /// It is being taken away: its clients must not go on, or it has none.
     Removing(Removal),
 }
@@ -84,22 +96,42 @@ fn is_one_of(left: &Left, own: [Option<GenerationId>; 2]) -> bool {
 pub(super) fn look(options: &AttachOptions, superblock: &Superblock) -> Result<Inheritance> {
     let Some(mut left) = device::orphan(options)? else { return Ok(Inheritance::None) };
     let id = left.id;
-    if superblock.primary {
+    if options.front != FrontChoice::Ublk {
+        left.data = None;
+    } else if superblock.primary && left.data.is_some() {
         left.data = name_of(superblock.current);
-        device::record(options).put(&left).map_err(|error| {
-            Error::io(format!("Cannot record what the clients of /dev/ublkb{id} know"), error)
-        })?;
     }
-    tracing::warn!(
-        "/dev/ublkb{id} waits since the last daemon: it is served again as soon as that is safe"
-    );
+    device::record(options).put(&left).map_err(|error| {
+        Error::io(format!("Cannot record what the clients of /dev/ublkb{id} know"), error)
+    })?;
+    if left.data.is_some() {
+        tracing::warn!(
+            "/dev/ublkb{id} waits since the last daemon: it is served again as soon as that is safe"
+        );
+    }
     Ok(Inheritance::Waits(left))
 }
 
 impl Inheritance {
     /// Clients wait for this node to be Primary again.
     pub(super) fn waits(&self) -> bool {
-        matches!(self, Inheritance::Waits(_))
+        matches!(self, Inheritance::Waits(left) if left.data.is_some())
+    }
+
+    /// A device has been opened: if it is the one that waited, it is not safe yet.
+    pub(super) fn is_opened(&mut self) {
+        *self = match std::mem::take(self) {
+            Inheritance::Waits(left) => Inheritance::Recovering(left),
+            other => other,
+        };
+    }
+
+    /// The device could not be opened: if it is the one that waited, it waits on.
+    pub(super) fn is_not_opened(&mut self) {
+        *self = match std::mem::take(self) {
+            Inheritance::Recovering(left) => Inheritance::Waits(left),
+            other => other,
+        };
     }
 }
 
@@ -117,8 +149,9 @@ impl Daemon {
             return;
         }
         tracing::error!(
-            "the data has changed since the last daemon left /dev/ublkb{}: its clients must not go on with what they \
-             remember. The device is taken away and their requests fail; unmount what is mounted there",
+            "the data has changed since the last daemon left /dev/ublkb{}, or others may change it now: its clients \
+             must not go on with what they remember. The device is taken away and their requests fail; unmount what \
+             is mounted there",
             left.id
         );
         let record = device::record(&self.options);
@@ -185,6 +218,23 @@ mod tests {
                 io.ring.wait(Some(pause)).expect("usable");
             }
         }
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_taken_over_waits_on_and_is_looked_at_again() {
+        let left = Left { id: 3, data: Some("01".to_owned()), block_bytes: 512 };
+        let mut inheritance = Inheritance::Waits(left.clone());
+        inheritance.is_opened();
+        assert!(!inheritance.waits() && matches!(inheritance, Inheritance::Recovering(_)));
+        inheritance.is_not_opened();
+        assert!(inheritance.waits());
+        let mut void = Inheritance::Waits(Left { data: None, ..left });
+        assert!(!void.waits(), "nobody becomes Primary for clients that must not go on");
+        void.is_not_opened();
+        assert!(matches!(void, Inheritance::Waits(_)), "and it is still to be taken away");
+        let mut none = Inheritance::None;
+        none.is_opened();
+        assert!(matches!(none, Inheritance::None), "a new device");
     }
 
     #[test]

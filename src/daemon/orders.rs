@@ -118,6 +118,10 @@ impl Daemon {
             Request::Events { after } => {
                 self.on_watcher(after, answer);
             }
+            Request::Promote { force: true } if self.would_force_nothing_over_data() => {
+                let refused = self.explain_nothing_over_data(&request);
+                send(Some(answer), Reply::from(refused));
+            }
             Request::Promote { force } => {
                 self.command(request, Command::Promote { force }, Some(answer));
             }
@@ -212,6 +216,8 @@ impl Daemon {
         while let Some(news) = self.front.as_mut().and_then(|front| front.take_news()) {
             match news {
                 News::Ready => {
+                    self.inheritance = Inheritance::None;
+                    self.orders.device_error = None;
                     let address = self.front.as_ref().map(|front| front.address());
                     tracing::info!("clients find the volume at {}", address.unwrap_or_default());
                 }
@@ -222,8 +228,12 @@ impl Daemon {
                     "the volume has grown, and its device keeps its size until it is made anew (demote, promote): {why}"
                 ),
                 News::Fault(why) => tracing::error!("{why}"),
-                News::Gone => device::record(&self.options).forget(),
+                News::Gone => {
+                    self.inheritance = Inheritance::None;
+                    device::record(&self.options).forget();
+                }
                 News::Failed(why) => {
+                    self.inheritance.is_not_opened();
                     tracing::error!("there is no device: {why}");
                     self.orders.no_device(&why);
                     if self.orders.waiting.is_none() {
@@ -433,8 +443,9 @@ impl Daemon {
         }
         match device::open(&mut self.io, &self.options, &self.replica.snapshot()) {
             Ok(front) => {
-                self.inheritance = Inheritance::None;
+                self.inheritance.is_opened();
                 if self.options.front != FrontChoice::Ublk {
+                    self.orders.device_error = None;
                     tracing::info!("clients find the volume at {}", front.address());
                 }
                 self.front = Some(front);

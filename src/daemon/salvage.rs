@@ -245,6 +245,7 @@ impl Daemon {
     pub(super) fn take_salvage(&mut self) {
         match self.salvage.ended() {
             None => {}
+            Some(Ok(_)) if self.replica.role() == Role::Primary => self.saved_in_vain(),
             Some(Ok(saved)) => {
                 tracing::warn!(
                     "saved {} KiB as {}: `rblk salvage list {}` shows it",
@@ -262,12 +263,16 @@ impl Daemon {
         }
     }
 
+    /// Its data is not overwritten after all.
+    fn saved_in_vain(&mut self) {
+        tracing::warn!("this node has become Primary: what was saved so far is void");
+        self.salvage.outcome = Outcome::None { unusable: None };
+        self.answer_consent(Consent::Unsaved);
+    }
+
     fn not_saved(&mut self, error: &Error) {
         if self.replica.role() == Role::Primary {
-            tracing::warn!("this node has become Primary: what was saved so far is void");
-            self.salvage.outcome = Outcome::None { unusable: None };
-            self.answer_consent(Consent::Unsaved);
-            return;
+            return self.saved_in_vain();
         }
         tracing::error!("this node stands alone, and nothing is overwritten: {error}");
         self.salvage.outcome = Outcome::Failed(error.reason());

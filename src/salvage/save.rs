@@ -67,6 +67,8 @@ pub fn save(order: &Order, progress: &Progress) -> Result<Saved> {
     fits_the_file_system(folder, need)?;
     let node = &header.node;
     let saved = copy(order, &header, progress).and_then(|()| {
+        // Told so later than this, it does not matter any more: all was read before.
+        goes_on(progress)?;
         let id = name_of(&header);
         order
             .store
@@ -134,6 +136,14 @@ fn fits_the_file_system(folder: &Path, need: u64) -> Result<()> {
     Err(Error::new(Kind::Refused, "Cannot save what would be overwritten").why(why))
 }
 
+fn goes_on(progress: &Progress) -> Result<()> {
+    if progress.cancel.load(Ordering::Relaxed) {
+        return Err(Error::new(Kind::Refused, "What would be overwritten was not saved")
+            .why("it was told to end"));
+    }
+    Ok(())
+}
+
 fn copy(order: &Order, header: &Header, progress: &Progress) -> Result<()> {
     let partial = order
         .store
@@ -150,10 +160,7 @@ fn copy(order: &Order, header: &Header, progress: &Progress) -> Result<()> {
     let mut buffer = vec![0; (SALVAGE_EXTENT_BLOCKS * BLOCK_BYTES) as usize];
     let (mut at, mut synced) = (0, 0);
     for range in order.marks.extents() {
-        if progress.cancel.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Refused, "What would be overwritten was not saved")
-                .why("it was told to end"));
-        }
+        goes_on(progress)?;
         let blocks = (range.end - range.start) as u32;
         let bytes = &mut buffer[..blocks as usize * BLOCK_BYTES as usize];
         backing

@@ -48,6 +48,32 @@ def test_a_mount_does_not_go_on_over_what_the_other_node_has_written(lab):
     compare_disks(lab)
 
 
+def test_a_mount_does_not_go_on_over_what_clients_of_another_front_may_write(lab):
+    one, two = lab.guests
+    for guest in lab.guests:
+        attach(guest, '--primary' if guest is one else '')
+    wait_for(one, 'synced')
+    one.sh(f'mount {device(one)} /mnt/vol && head -c 4M /dev/urandom > /mnt/vol/old && sync')
+    kill_daemon(one)
+    attach(one, '--front', 'nbd=unix:/tmp/vol.nbd')
+    until('it says so', lambda: 'must not go on' in one.sh('tail -n 20 /tmp/daemon.log'), 30)
+    wait_for(one, 'synced')
+    assert status(one)['role'] == 'Secondary', 'it became Primary for clients that must not go on'
+    one.sh('rblk promote vol', timeout=60)
+    late = one.result(one.bg('dd if=/dev/zero of=/mnt/vol/late bs=1M count=4 conv=fsync', timeout=60))
+    assert late.status != 0, late.output
+    one.sh('umount -l /mnt/vol; rblk detach vol', timeout=60)
+    # Back to a device of the kernel: it is a new one, and nobody becomes Primary by itself.
+    attach(one)
+    wait_for(one, 'synced')
+    assert status(one)['role'] == 'Secondary'
+    one.sh('rblk promote vol', timeout=60)
+    path = device(one)
+    one.sh(f'mount {path} /mnt/vol && ls /mnt/vol/old && umount /mnt/vol && fsck.ext4 -fn {path}', timeout=120)
+    one.sh('rblk detach vol', timeout=60)
+    two.sh('rblk detach vol', timeout=60)
+
+
 def test_a_read_of_a_disk_that_hangs_is_answered_with_the_peers_data(lab):
     one, two = lab.guests
     for guest in lab.guests:

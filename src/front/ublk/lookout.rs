@@ -16,7 +16,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::io::ring::Waker;
 use crate::io::thread;
-use crate::limits::{LOOK_ANSWER_BYTES_MAX, LOOK_GIVE_UP_MS, LOOK_USERS_MAX};
+use crate::limits::{LOOK_ANSWER_BYTES_MAX, LOOK_GIVE_UP_MS, LOOK_USERS_MAX, LOOKS_HUNG_MAX};
 use crate::replica::event::Tick;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -155,6 +155,10 @@ struct Process {
 impl Asker {
     fn ask(&mut self, question: Question) -> Users {
         self.ended.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        // What hangs in a file system cannot be killed, and the next would hang there, too.
+        if self.ended.len() >= LOOKS_HUNG_MAX {
+            return Err(format!("{LOOKS_HUNG_MAX} processes that looked hang in a file system"));
+        }
         let mut process = match self.process.take() {
             Some(process) => process,
             None => Process::start(self.program).map_err(|error| error.to_string())?,

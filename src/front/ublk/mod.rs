@@ -119,6 +119,8 @@ impl UblkFront {
         let (their_reports, reports) = channel();
         // Not joined: when it is in the driver's hands, only the driver ends it.
         let taken_over = wanted.id.is_some();
+        // One that is taken over has its users already.
+        let id = wanted.id;
         let sectors = wanted.options.sectors;
         let spawned = thread::spawn("ublk-control", STACK_BYTES, move || {
             let tell = |report| announce(&their_reports, &ringer, report);
@@ -131,7 +133,7 @@ impl UblkFront {
         Ok(UblkFront {
             stage: Stage::Making,
             taken_over,
-            id: None,
+            id,
             sectors,
             queue: None,
             answers: [Answer { result: 0, data: false }; FRONT_REQUESTS_MAX],

@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 
 /// Of the file's name, after that of the resource.
 const SUFFIX: &str = ".ublk";
-/// Longest wait for the driver to take away a device that nobody uses.
+/// Longest wait for the driver to take away a device that no client has seen.
 const REMOVE_LIMIT: Duration = Duration::from_secs(2);
 /// The same if somebody uses it, whose requests are to fail first.
 const TAKE_LIMIT: Duration = Duration::from_millis(UBLK_STOP_MS);
+const TAKE_TRIES: u32 = 4;
 /// Time for the driver to learn that the server of a device has ended, and the pause between two looks.
 const SERVER_ENDS: Duration = Duration::from_secs(5);
 const SERVER_LOOK: Duration = Duration::from_millis(100);
@@ -161,15 +162,23 @@ impl Record {
         self.path.exists()
     }
 
-    /// Takes away a waiting device that nobody has open. Bounded by [`REMOVE_LIMIT`].
+    /// Takes away a waiting device, whoever has it open: what they have in their caches fails first. That may take
+    /// [`TAKE_TRIES`] times [`TAKE_LIMIT`]; each is told in the log.
     pub fn remove_orphan(&self) {
         let Ok(Some(Left { id, .. })) = self.orphan() else { return };
-        match remove(id, REMOVE_LIMIT) {
-            Ok(()) => {
-                tracing::info!("took away /dev/ublkb{id}, which waited since the last daemon");
-                self.forget();
+        for _ in 0..TAKE_TRIES {
+            match remove(id, TAKE_LIMIT) {
+                Ok(()) => {
+                    tracing::info!("took away /dev/ublkb{id}, which waited since the last daemon");
+                    return self.forget();
+                }
+                Err(error) => {
+                    tracing::error!("/dev/ublkb{id} cannot be taken away: {error}");
+                    if !matches!(error, rblk_ublk::Error::Timeout { .. }) {
+                        return;
+                    }
+                }
             }
-            Err(error) => tracing::error!("/dev/ublkb{id} cannot be taken away: {error}"),
         }
     }
 
