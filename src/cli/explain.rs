@@ -13,7 +13,9 @@ use std::time::{Duration, UNIX_EPOCH};
 const AFTER_HELP: &str = "\
 Example:
   rblk explain swarm
-  rblk explain swarm --json | jq -r '.commands[]'";
+  rblk explain swarm --json | jq -r '.commands[]'
+and what is for the other node alone:
+  rblk explain swarm --json | jq -r '.\"commands-there\"[]?'";
 
 /// Say why it cannot promote, why it is not connected, why writes wait, why
 /// everything is copied: facts, then the commands that help
@@ -38,8 +40,11 @@ struct Explanation {
     /// The data of both nodes, if they met and are not in touch now.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Data>,
-    /// Every command that was named.
+    /// Every command that was named, for this node.
     commands: Vec<String>,
+    /// And those that are for the other one alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    commands_there: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +61,8 @@ struct Data {
     peer: Side,
     /// The newest state that both have in common; null if there is none.
     common: Option<String>,
+    /// Of the volume.
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -93,15 +100,18 @@ fn explain(status: &Resource) -> Explanation {
     let mut questions: Vec<Question> =
         given.map(|(question, because)| Question { question, because: because.clone() }).collect();
     questions.extend(second_path(status));
-    let mut commands = Vec::new();
+    let there = format!("on {}: ", status.connection().name);
+    let (mut commands, mut commands_there) = (Vec::new(), Vec::new());
     for sentence in questions.iter().flat_map(|question| &question.because) {
-        for command in commands_in(sentence) {
-            if !commands.contains(&command) {
-                commands.push(command);
+        for (before, command) in commands_in(sentence) {
+            let list = if before.ends_with(&there) { &mut commands_there } else { &mut commands };
+            if !list.contains(&command) {
+                list.push(command);
             }
         }
     }
-    Explanation { resource: status.name.clone(), questions, data: data(status), commands }
+    let resource = status.name.clone();
+    Explanation { resource, questions, data: data(status), commands, commands_there }
 }
 
 /// The connection is not on the path that is preferred.
@@ -149,6 +159,7 @@ fn data(status: &Resource) -> Option<Data> {
             changed_bytes: peer.out_of_sync_bytes,
         },
         common: common(here, &peer.generation),
+        bytes: status.devices.first().map_or(0, |device| device.size * 1024),
     })
 }
 
@@ -168,10 +179,12 @@ fn since(of: &Generation) -> Option<String> {
     Some(humantime::format_rfc3339_seconds(time).to_string())
 }
 
-/// What stands between backticks.
-fn commands_in(sentence: &str) -> Vec<String> {
-    let between = sentence.split('`').skip(1).step_by(2);
-    between.filter(|text| text.starts_with("rblk ")).map(str::to_owned).collect()
+/// What stands between backticks, and what before.
+fn commands_in(sentence: &str) -> Vec<(&str, String)> {
+    let parts: Vec<&str> = sentence.split('`').collect();
+    let pairs = parts.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+    let commands = pairs.filter(|(_, text)| text.starts_with("rblk "));
+    commands.map(|(before, text)| (before, text.to_owned())).collect()
 }
 
 fn text(explanation: &Explanation) -> String {
@@ -184,8 +197,8 @@ fn text(explanation: &Explanation) -> String {
     }
     if let Some(data) = &explanation.data {
         let _ = writeln!(out, "Whose data is what, as the nodes said when they last met?");
-        side(&mut out, &data.here);
-        side(&mut out, &data.peer);
+        side(&mut out, &data.here, data.bytes);
+        side(&mut out, &data.peer, data.bytes);
         let _ = match &data.common {
             _ if data.here.generation == data.peer.generation => {
                 writeln!(out, "  both are of one generation")
@@ -197,25 +210,29 @@ fn text(explanation: &Explanation) -> String {
     if out.is_empty() {
         return format!("{}: nothing stands in the way.", explanation.resource);
     }
-    if !explanation.commands.is_empty() {
-        let _ = writeln!(out, "Commands that help, each as its sentence says:");
-        for command in &explanation.commands {
+    let lists = [("", &explanation.commands), (" on the other node", &explanation.commands_there)];
+    for (node, commands) in lists.into_iter().filter(|(_, commands)| !commands.is_empty()) {
+        let _ = writeln!(out, "Commands that help{node}, each as its sentence says:");
+        for command in commands {
             let _ = writeln!(out, "  {command}");
         }
     }
     out
 }
 
-fn side(out: &mut String, side: &Side) {
+fn side(out: &mut String, side: &Side, bytes: u64) {
     let since = side.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "  {}: {}, generation {}{since}, {} changed apart",
-        side.name,
-        side.role,
-        side.generation.as_deref().unwrap_or("none"),
-        units::bytes(side.changed_bytes)
-    );
+    let generation = side.generation.as_deref().unwrap_or("none");
+    // Of a disk that was new, or declared void, everything is marked: that is not what somebody wrote.
+    let changed = match side.changed_bytes {
+        _ if side.generation.is_none() => "no data".to_owned(),
+        changed if changed >= bytes && bytes > 0 => {
+            "nothing in common with the other's (a new disk, or one that was declared void, has that)".to_owned()
+        }
+        changed => format!("{} changed apart", units::bytes(changed)),
+    };
+    let _ =
+        writeln!(out, "  {}: {}, generation {generation}{since}, {changed}", side.name, side.role);
 }
 
 #[cfg(test)]

@@ -184,7 +184,9 @@ fn connect_error(name: &str, path: &Path, error: std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::new(Kind::NotRunning, what)
             .why(format!("it does not run on this node: nobody listens on {path}"))
-            .remedy(format!("run `rblk attach {name}`")),
+            .remedy(format!(
+                "run `systemctl start rblk@{name}`; without systemd `rblk attach {name}`, which ends with its terminal"
+            )),
         ErrorKind::PermissionDenied => Error::new(Kind::Io, what)
             .why(format!("{path} is for root alone"))
             .remedy("run the command as root"),

@@ -225,10 +225,7 @@ impl Daemon {
             }
             Notice::Refused { by_peer, reason } => {
                 let who = if by_peer { "the peer refused" } else { "refused the peer" };
-                tracing::error!(
-                    "{who}: {}",
-                    super::status::refusal_text(reason, self.options.config.name.as_str())
-                );
+                tracing::error!("{who}: {}", self.refusal_text(reason));
                 let now = self.clock.now();
                 self.peers.back_off(now);
             }

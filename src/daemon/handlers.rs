@@ -1,7 +1,7 @@
 //! From what the core tells to the commands that an operator wants to run then, and back.
 
 use super::run::Daemon;
-use super::status::refusal_text;
+use super::status::{Sides, has_data, refusal_text};
 use crate::config::{Address, HandlerKind};
 use crate::ctl::status::{ConnectionState, Host};
 use crate::handlers::{Answer, Ended, Environment, Fence};
@@ -31,6 +31,14 @@ pub(super) struct Story {
 }
 
 impl Daemon {
+    /// A refusal in words, for this node.
+    pub(super) fn refusal_text(&self, reason: Refusal) -> String {
+        let config = &self.options.config;
+        let peer = config.peer_of(self.options.node).name.as_str();
+        let has_data = has_data(&self.replica.snapshot());
+        refusal_text(reason, &Sides { name: config.name.as_str(), peer, has_data })
+    }
+
     /// Runs what is configured for a notice.
     pub(super) fn run_handlers(&mut self, notice: &Notice) {
         match *notice {
@@ -39,15 +47,13 @@ impl Daemon {
                 if matches!(reason, Refusal::SplitBrain | Refusal::TwoPrimaries)
                     && self.story.told.replace(reason) != Some(reason) =>
             {
-                let name = self.options.config.name.as_str();
-                self.run_handler(HandlerKind::SplitBrain, &refusal_text(reason, name));
+                self.run_handler(HandlerKind::SplitBrain, &self.refusal_text(reason));
             }
             // Told at each meeting until its device is let go: once is enough, too.
             Notice::MustStepDown => {
                 let told = Refusal::PrimaryMustStepDown;
                 if self.story.told.replace(told) != Some(told) {
-                    let name = self.options.config.name.as_str();
-                    self.run_handler(HandlerKind::PriLostAfterSb, &refusal_text(told, name));
+                    self.run_handler(HandlerKind::PriLostAfterSb, &self.refusal_text(told));
                 }
             }
             Notice::State if self.replica.connection() == Connection::Connected => {

@@ -5,6 +5,7 @@ use crate::ctl::proto::Request;
 use crate::error::{Error, Kind};
 use crate::limits::SECTOR_BYTES;
 use crate::replica::event::CommandError;
+use crate::wire::message::DiskState;
 
 impl Daemon {
     /// What has failed, as the head of an error.
@@ -39,6 +40,7 @@ impl Daemon {
                      the other disk is overwritten"
                 ),
             ),
+            CommandError::NotUpToDate(DiskState::Inconsistent) => self.explain_no_whole_copy(),
             CommandError::NotUpToDate(disk) => (
                 Kind::Refused,
                 format!(
@@ -64,11 +66,7 @@ impl Daemon {
                     (2 * self.options.config.peer_timeout_ms).div_ceil(1000)
                 ),
             ),
-            CommandError::NoDisk => (
-                Kind::Refused,
-                "this node's disk has failed".to_owned(),
-                format!("replace it, then `rblk create {name}` and attach again"),
-            ),
+            CommandError::NoDisk => self.explain_no_disk(),
             CommandError::Busy => (
                 Kind::Busy,
                 "another command is being carried out".to_owned(),
@@ -93,6 +91,59 @@ impl Daemon {
             other => self.explain_verify(other).unwrap_or_else(|| self.explain_order(other)),
         };
         Error::new(kind, self.failed(request)).why(why).remedy(remedy)
+    }
+
+    /// A disk that has failed is not lost yet: only another one is to be made anew.
+    fn explain_no_disk(&self) -> (Kind, String, String) {
+        let name = &self.options.config.name;
+        let remedy = format!(
+            "if the disk works again: `systemctl restart rblk@{name}` takes it in as it is. Only if another disk was \
+             put in: `rblk create {name}`, which makes it one without data, and then the restart"
+        );
+        (Kind::Refused, "this node's disk has failed".to_owned(), remedy)
+    }
+
+    /// Half a copy, or none: nobody can want that as the volume's data but to have something to search in.
+    fn explain_no_whole_copy(&self) -> (Kind, String, String) {
+        let name = &self.options.config.name;
+        let peer = &self.options.config.peer_of(self.options.node).name;
+        let s = self.replica.snapshot();
+        let (why, loss) = match s.superblock.current {
+            None => (
+                "this disk holds no data of the volume".to_owned(),
+                "starts with an empty volume".to_owned(),
+            ),
+            Some(_) => (
+                format!(
+                    "this disk is no whole copy: {} MiB of it are old, or were never copied",
+                    s.out_of_sync_bytes.div_ceil(1 << 20)
+                ),
+                "makes old and new blocks, mixed, the volume's data".to_owned(),
+            ),
+        };
+        let remedy = format!(
+            "bring {peer} back, which has the data. If {peer} and its disk are gone for good: `rblk promote {name} \
+             --force` {loss}, and whatever {peer} has gives way to that"
+        );
+        (Kind::Refused, why, remedy)
+    }
+
+    /// True if it must not be done even by force: this disk has no data, and the peer has, as it said when they met.
+    pub(super) fn would_force_nothing_over_data(&self) -> bool {
+        let s = self.replica.snapshot();
+        s.superblock.current.is_none() && s.met.is_some_and(|met| met.current.is_some())
+    }
+
+    /// Why not, and what to do.
+    pub(super) fn explain_nothing_over_data(&self, request: &Request) -> Error {
+        let name = &self.options.config.name;
+        let peer = &self.options.config.peer_of(self.options.node).name;
+        Error::new(Kind::Refused, self.failed(request))
+            .why(format!("this node's disk holds no data, and {peer} has some: all of that would give way to nothing"))
+            .remedy(format!(
+                "run it on {peer}, and all is copied from there. To start with an empty volume: `rblk create {name} \
+                 --force` on {peer} first"
+            ))
     }
 
     /// What stands in the way of a larger volume: mostly a disk without room, or one that has grown under a daemon

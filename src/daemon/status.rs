@@ -340,7 +340,8 @@ fn not_connected(s: &Snapshot, around: &Surroundings<'_>) -> Vec<String> {
     }
     if let Some((by_peer, reason)) = s.refusal {
         let who = if by_peer { "the peer refused" } else { "this node refused" };
-        why.push(format!("{who}: {}", refusal_text(reason, name)));
+        let sides = Sides { name, peer: peer.name.as_str(), has_data: has_data(s) };
+        why.push(format!("{who}: {}", refusal_text(reason, &sides)));
     }
     if s.stand_alone.is_some() {
         return why;
@@ -423,15 +424,42 @@ pub(super) fn full_text(full: Full) -> &'static str {
     }
 }
 
-/// A refusal in words, with what to do about it for resource `name`.
-pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
+/// Of whom a refusal speaks.
+pub(super) struct Sides<'a> {
+    /// The resource.
+    pub(super) name: &'a str,
+    /// The other node.
+    pub(super) peer: &'a str,
+    /// This node has data of the volume, if only one has.
+    pub(super) has_data: bool,
+}
+
+impl Sides<'_> {
+    /// Where there is data: what is to be typed there.
+    fn force(&self) -> String {
+        let where_it_is = if self.has_data { "this node" } else { self.peer };
+        format!("on {where_it_is}: `rblk promote {} --force`", self.name)
+    }
+
+    /// Which node that is.
+    fn with_data(&self) -> &str {
+        if self.has_data { "this node" } else { self.peer }
+    }
+}
+
+/// This node's disk holds, or held, a state of the volume that is whole.
+pub(super) fn has_data(s: &Snapshot) -> bool {
+    s.superblock.current.is_some() && s.superblock.consistent && s.disk > message::DiskState::Failed
+}
+
+/// A refusal in words, with what to do about it. A command for the other node stands after its name and a colon.
+pub(super) fn refusal_text(reason: Refusal, sides: &Sides<'_>) -> String {
+    let name = sides.name;
     match reason {
         Refusal::Protocol => "no common protocol version; install versions of rblk that overlap on both nodes".into(),
-        Refusal::Volume => {
-            "the nodes serve different volumes; resource name and node names, in their order, must be the same in \
-             both configurations"
-                .into()
-        }
+        Refusal::Volume => "the nodes serve different volumes; resource name and node names, in their order, must be \
+                            the same in both configurations"
+            .into(),
         Refusal::Node => "it is not the node of the configuration; check --node and the host names".into(),
         Refusal::Size => {
             "the disks do not fit: one is smaller than the size in use (give that node a disk at least as large), or \
@@ -473,17 +501,21 @@ pub(super) fn refusal_text(reason: Refusal, name: &str) -> String {
                 .into()
         }
         Refusal::SourceOutdated => format!(
-            "the only side with data is Outdated; `rblk promote {name} --force` on it accepts its age"
+            "{}, which alone has data, is Outdated: the newest may be elsewhere. To accept its age, {}",
+            sides.with_data(),
+            sides.force()
         ),
         Refusal::SourceUnsure => format!(
             "one side's disk is new, or its data was declared invalid, and the other cannot tell whether it has the \
              newest: the two had lost each other, and the side without data may have gone on. If it did not, or if \
-             what it had is LOST in any case: `rblk promote {name} --force` on the side with data"
+             what it had is LOST in any case, {}",
+            sides.force()
         ),
         Refusal::DataLost => format!(
             "the Primary's disk failed, and the peer restarted before all that clients were told is done was on stable \
              media there: it may lack some of it. Detach the Primary and attach it with its disk, if that can still be \
-             read; else, on the node with a disk, `rblk promote {name} --force`: what it lacks is then LOST"
+             read; else {}: what it lacks is then LOST",
+            sides.force()
         ),
         Refusal::NoSource => format!(
             "neither side has consistent data to copy from; `rblk promote {name} --force` on one side declares its \

@@ -79,7 +79,8 @@ pub(super) struct Link {
     out: Credits,
     taken: Credits,
     last_refusal: Option<(bool, Refusal)>,
-    /// What the peer said of itself when the nodes last met; kept when the connection ends.
+    /// What the peer said of itself when the nodes last met, its role and disk as it said last; kept when the
+    /// connection ends, and for people alone.
     met: Option<State>,
     peer_left: bool,
 }
@@ -195,10 +196,16 @@ impl Link {
 
     pub(super) fn set_peer_disk(&mut self, disk: DiskState) {
         self.peer_disk = disk;
+        if let Some(met) = &mut self.met {
+            met.disk = disk;
+        }
     }
 
     pub(super) fn set_peer_role(&mut self, role: Role) {
         self.peer_role = role;
+        if let Some(met) = &mut self.met {
+            met.role = role;
+        }
     }
 
     /// The peer has a disk that takes writes.

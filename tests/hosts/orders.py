@@ -1,5 +1,6 @@
 """What an operator orders: nodes taken apart and together again, a split brain decided, data declared void."""
 
+import json
 import mmap
 import os
 import random
@@ -10,7 +11,7 @@ import time
 
 from apart import expect_only_difference
 from checker import Checker, Load
-from lab import MIB, PORT, Lab, Network, inside, until
+from lab import MIB, PORT, Lab, Network, inside, make_disk, until
 
 STALL_MAX = 1.0
 
@@ -162,6 +163,45 @@ def test_a_disk_declared_void_is_copied_whole():
         assert refused.returncode == 1 and 'Primary' in refused.stderr, refused.stderr
         client.close()
         lab.finish(checker)
+
+
+def test_nothing_is_not_forced_over_data():
+    """A disk was replaced, and the other node cannot tell whether it has the newest data: somebody has to say so. Who
+    says it on the wrong node is told which is the right one."""
+    with Lab(mib=64) as lab:
+        client = lab.start()
+        client.write(0, b'data' * 1024)
+        client.flush()
+        lab.a.kill()
+        os.unlink(lab.a.disk)
+        make_disk(lab.a.disk, 65 * MIB)
+        lab.a.create()
+        lab.a.attach()
+        until('they meet', lambda: lab.a.status()['rblk']['why'].get('not-connected'), 20)
+        told = json.loads(lab.a.rblk('explain', 't', '--json').stdout)
+        assert told['commands-there'] == ['rblk promote t --force'] and not told['commands'], told
+        assert json.loads(lab.b.rblk('explain', 't', '--json').stdout)['commands'] == ['rblk promote t --force']
+        assert 'no data' in lab.a.rblk('explain', 't').stdout
+        assert lab.b.status()['rblk']['peer']['generation'].get('current') is None
+        refused = lab.a.rblk('promote', 't', '--force', check=False)
+        assert refused.returncode == 1 and f'run it on {lab.b.name}' in refused.stderr, refused.stderr
+        lab.b.rblk('promote', 't', '--force')
+        lab.synced()
+        lab.b.rblk('demote', 't')
+        lab.a.rblk('promote', 't')
+        client = lab.a.client()
+        assert client.read(0, 4096) == b'data' * 1024
+        client.close()
+        lab.finish()
+
+
+def test_who_was_primary_is_told_after_its_death():
+    with Lab(mib=64) as lab:
+        lab.start().close()
+        lab.a.kill()
+        until('it is lost', lambda: lab.b.connection() != 'Connected', 20)
+        told = lab.b.rblk('explain', 't').stdout
+        assert f'{lab.a.name}: Primary' in told, told
 
 
 def _ruin(path, size):
