@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const AFTER_HELP: &str = "\
 Example, weekly, on both nodes, told by mail if something would stand in the way:
-  rblk drill swarm || rblk drill swarm 2>&1 | mail -s 'rblk drill' root
+  rblk drill swarm > /tmp/drill 2>&1; [ $? -ne 1 ] || mail -s drill root < /tmp/drill
 
 Nothing is changed, and no role is moved. Exit codes as those of `rblk doctor`:
 0 it would work, 4 there are warnings, 1 something stands in the way.";

@@ -199,6 +199,8 @@ class Loop:
         until('both nodes are in sync', self.in_sync, HEAL_S, 0.1)
         self.stop_load()
         until('one node is Primary', self.one_primary, HEAL_S, 0.1)
+        # The last requests may have met a node that was too busy to answer, and been done by one alone.
+        until('both nodes are in sync, and stay so', self.in_sync, HEAL_S, 0.1)
 
     def in_sync(self):
         """Both nodes say so."""

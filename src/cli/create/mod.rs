@@ -7,7 +7,8 @@ use super::{Place, name_argument, order, say, units};
 use crate::config::{Config, Name};
 use crate::daemon::{forget_former, former};
 use crate::error::{Error, Kind, Result};
-use crate::io::disk::{Backing, OpenMode, signature};
+use crate::io::disk::{Backing, OpenMode, file_system_bytes, signature};
+use crate::limits::SECTOR_BYTES;
 use crate::meta::block::Owner;
 use crate::meta::layout::{Layout, SUPERBLOCK_COPIES};
 use crate::meta::superblock::{NodeId, Superblock};
@@ -37,7 +38,8 @@ pub(super) struct Create {
     #[arg(value_parser = name_argument)]
     name: Name,
     /// Even over existing metadata or a known file system, LVM or RAID: the
-    /// last blocks of the disk are overwritten, and old metadata is lost
+    /// last blocks of the disk are overwritten, and old metadata is lost. Not
+    /// over the end of an ext2/3/4 or XFS file system
     #[arg(long)]
     force: bool,
     /// Declare the disks of both nodes equal: no initial sync. If they differ,
@@ -70,6 +72,15 @@ impl Create {
             }
             _ => {}
         }
+        let reaches = file_system_bytes(&backing).map_err(|error| Error::io(what(), error))?;
+        let room = layout.data_sectors() * SECTOR_BYTES;
+        if let Some(bytes) = reaches.filter(|bytes| *bytes > room) {
+            return Err(Error::new(Kind::Refused, what()).why(cut_off(bytes, room)).remedy(format!(
+                "make the disk larger first (of LVM: `lvextend`; from DRBD: docs/from-drbd.md, step 3); if nothing on \
+                 it is needed: `wipefs -a {}`",
+                disk.display()
+            )));
+        }
         let owner = Owner { volume: config.volume_id(), node };
         if self.force {
             forget_former(&backing, owner).map_err(|error| Error::io(what(), error))?;
@@ -87,6 +98,13 @@ impl Create {
         say(&next_steps(&config, node, &layout, self.in_sync));
         Ok(())
     }
+}
+
+/// The metadata would lie on the end of a file system, which nothing would notice before it is used.
+fn cut_off(bytes: u64, room: u64) -> String {
+    format!(
+        "the file system on it has {bytes} bytes, and the volume would have {room}: the end of it would be overwritten"
+    )
 }
 
 /// What is on the disk that must not be overwritten unasked, to follow "there is".
@@ -119,7 +137,7 @@ fn holds(backing: &Backing, layout: &Layout) -> std::io::Result<Option<String>> 
 
 fn next_steps(config: &Config, node: NodeId, layout: &Layout, in_sync: bool) -> String {
     let (name, peer) = (&config.name, &config.peer_of(node).name);
-    let size = units::bytes(layout.data_sectors() * crate::limits::SECTOR_BYTES);
+    let size = units::bytes(layout.data_sectors() * SECTOR_BYTES);
     let written =
         format!("Metadata for {name} is written; the volume has room for {size} of data.\nNext:\n");
     if in_sync {

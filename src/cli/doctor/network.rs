@@ -74,7 +74,8 @@ fn peer_at(findings: &mut Findings, config: &Config, node: NodeId, at: usize) {
             SUBJECT,
             format!("{address} is there, and nobody listens"),
             format!(
-                "start the daemon there: `systemctl start rblk@{name}` or `rblk attach {name}`"
+                "`rblk status {name}` there says whether it stands alone, and then does not listen; if its daemon does \
+                 not run: `systemctl start rblk@{name}`"
             ),
         ),
         Err(Closed::Silent(error)) => findings.error(

@@ -247,7 +247,10 @@ fn daemon(findings: &mut Findings, status: &Resource) {
     } else {
         let behind = units::bytes(device.out_of_sync.saturating_mul(1024));
         let finding = format!("{}, {behind} out of sync", device.peer_disk_state);
-        let remedy = format!("wait for the resync (`rblk wait {name} synced`), or {explain}");
+        let remedy = match status.connected() {
+            true => format!("wait for the resync (`rblk wait {name} synced`), or {explain}"),
+            false => explain.clone(),
+        };
         findings.warning("peer's data", finding, remedy);
     }
     for why in &why.suspended {

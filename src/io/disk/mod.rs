@@ -24,7 +24,7 @@ mod signature;
 mod work;
 
 pub use open::{Backing, Handle, OpenError, OpenMode};
-pub use signature::signature;
+pub use signature::{file_system_bytes, signature};
 pub use work::{DiskDone, DiskError, DiskRequest, Work};
 
 use super::Io;

@@ -78,6 +78,44 @@ pub fn signature(backing: &Backing) -> std::io::Result<Option<&'static str>> {
     Ok(in_head(&head).or_else(|| in_tail(&tail, start, end)))
 }
 
+/// How far the ext2/3/4 or XFS file system at the start of the disk reaches, in bytes; `None` if there is none, or it
+/// does not say.
+///
+/// # Errors
+/// The disk cannot be read.
+pub fn file_system_bytes(backing: &Backing) -> std::io::Result<Option<u64>> {
+    let mut head = vec![0; backing.bytes().min(4096) as usize];
+    backing.read_at(0, &mut head)?;
+    Ok(ext_bytes(&head).or_else(|| xfs_bytes(&head)))
+}
+
+/// `s_log_block_size`, `s_blocks_count_lo`, and `_hi` with the feature `64bit`: the kernel's
+/// Documentation/filesystems/ext4/super.rst.
+fn ext_bytes(head: &[u8]) -> Option<u64> {
+    let field = |offset: usize| {
+        let bytes = head.get(1024 + offset..)?.first_chunk()?;
+        Some(u64::from(u32::from_le_bytes(*bytes)))
+    };
+    if !has(head, 0x438, b"\x53\xef") {
+        return None;
+    }
+    let high = if field(0x60)? & 0x80 != 0 { field(0x150)? } else { 0 };
+    let blocks = high << 32 | field(0x4)?;
+    // Of 64 KiB at most.
+    let shift = field(0x18).filter(|shift| *shift <= 6)?;
+    blocks.checked_mul(1024 << shift)
+}
+
+/// `sb_blocksize` and `sb_dblocks`: the kernel's fs/xfs/libxfs/xfs_format.h.
+fn xfs_bytes(head: &[u8]) -> Option<u64> {
+    if !has(head, 0, b"XFSB") {
+        return None;
+    }
+    let block = u32::from_be_bytes(*head.get(4..)?.first_chunk()?);
+    let blocks = u64::from_be_bytes(*head.get(8..)?.first_chunk()?);
+    blocks.checked_mul(block.into())
+}
+
 fn has(bytes: &[u8], offset: usize, mark: &[u8]) -> bool {
     bytes.get(offset..).is_some_and(|rest| rest.starts_with(mark))
 }
@@ -197,6 +235,35 @@ mod tests {
     }
 
     #[test]
+    fn how_far_a_file_system_reaches_is_read_or_not_known() {
+        let ext = |size: u32, blocks: u32, high: Option<u32>| {
+            let mut head = vec![0; 4096];
+            head[0x438..0x43a].copy_from_slice(b"\x53\xef");
+            head[1024 + 0x18..1024 + 0x1c].copy_from_slice(&size.to_le_bytes());
+            head[1024 + 0x4..1024 + 0x8].copy_from_slice(&blocks.to_le_bytes());
+            if let Some(high) = high {
+                head[1024 + 0x60] = 0x80;
+                head[1024 + 0x150..1024 + 0x154].copy_from_slice(&high.to_le_bytes());
+            }
+            ext_bytes(&head)
+        };
+        assert_eq!(ext(2, 1000, None), Some(4_096_000));
+        assert_eq!(ext(2, 1, Some(1)), Some((1 << 32 | 1) * 4096));
+        assert_eq!(ext(7, 1, None), None, "no such block");
+        assert_eq!(ext(6, u32::MAX, Some(u32::MAX)), None, "more than there can be");
+        let mut xfs = b"XFSB\0\0\x10\0\0\0\0\0\0\0\x03\xe8".to_vec();
+        assert_eq!(xfs_bytes(&xfs), Some(4_096_000));
+        xfs[8] = 0xff;
+        assert_eq!(xfs_bytes(&xfs), None);
+        for cut in 0..xfs.len() {
+            assert_eq!(xfs_bytes(&xfs[..cut]), None);
+        }
+        for bytes in [0, 1024, 0x43a, 1024 + 0x18] {
+            assert_eq!(ext_bytes(&vec![0x53; bytes]), None);
+        }
+    }
+
+    #[test]
     fn what_the_real_tools_write_is_found() {
         let tools: &[(&[&str], &str)] = &[
             (&["mkfs.ext4", "-q", "-F"], "an ext2/ext3/ext4 file system"),
@@ -219,6 +286,10 @@ mod tests {
             if made.is_ok_and(|made| made.status.success()) {
                 tried += 1;
                 assert_eq!(found(file.path()), Some(*name));
+                let backing = Backing::open(file.path(), OpenMode::Inspect).expect("opens");
+                let reaches = file_system_bytes(&backing).expect("readable");
+                let told = name.contains("ext") || name.contains("XFS");
+                assert_eq!(reaches, told.then_some(400 << 20), "{name}");
             }
         }
         eprintln!("{tried} of {} tools exist here", tools.len());
