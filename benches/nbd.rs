@@ -17,8 +17,7 @@ use rblk::replica::event::{FrontOp, FrontResult};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const VOLUME_BYTES: u64 = 1 << 30;
@@ -64,12 +63,11 @@ struct Client {
 
 impl Client {
     fn connect(path: &Path, kind: u16, depth: u64) -> Client {
-        let connect = || UnixStream::connect(path).ok();
         let until = Instant::now() + Duration::from_secs(10);
         let mut stream = loop {
-            match connect() {
-                Some(stream) => break stream,
-                None => assert!(Instant::now() < until, "the server does not come"),
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(_) => assert!(Instant::now() < until, "the server does not come"),
             }
             std::thread::yield_now();
         };
@@ -120,10 +118,6 @@ impl Client {
     }
 }
 
-fn start(path: PathBuf) -> JoinHandle<()> {
-    std::thread::spawn(move || serve(&path))
-}
-
 fn loopback(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("nbd");
     group.throughput(Throughput::Elements(1));
@@ -135,7 +129,8 @@ fn loopback(criterion: &mut Criterion) {
         ("4k reads, 32 at a time", READ, 32),
     ] {
         let path = dir.path().join(format!("{kind}-{depth}.sock"));
-        let server = start(path.clone());
+        let socket = path.clone();
+        let server = std::thread::spawn(move || serve(&socket));
         let mut client = Client::connect(&path, kind, depth);
         group.bench_function(name, |bencher| bencher.iter_custom(|count| client.run(count)));
         drop(client);

@@ -112,7 +112,7 @@ fn on_tokio_uring(count: u64, bytes: usize) -> Duration {
             let room = assembly.room().rest.len();
             let (result, slice) = stream.read(inbox.slice(..room)).await;
             inbox = slice.into_inner();
-            put(&mut assembly, &mut pool, &inbox[..result.expect("received")]);
+            assembly.put(&mut pool, &inbox[..result.expect("received")]);
             loop {
                 match assembly.next(&mut pool).expect("frames") {
                     Next::Frame(event) => {
@@ -149,18 +149,6 @@ async fn take_back<E: std::fmt::Debug>(
     result.expect("sent");
     bytes.clear();
     bytes
-}
-
-fn put(assembly: &mut Assembly, pool: &mut Pool, bytes: &[u8]) {
-    let room = assembly.room();
-    let mut rest = bytes;
-    if let Some((buf, got, missing)) = room.payload {
-        let (payload, after) = bytes.split_at(missing.min(bytes.len()));
-        pool.bytes_mut(buf, got + payload.len())[got..].copy_from_slice(payload);
-        rest = after;
-    }
-    room.rest[..rest.len()].copy_from_slice(rest);
-    assembly.received(bytes.len());
 }
 
 fn receivers(criterion: &mut Criterion) {

@@ -18,7 +18,7 @@ ROWS = 14
 
 
 def threads():
-    """{'pid/tid name': (user, system) in ticks} of all threads there are."""
+    """{'tid name': (user, system) in ticks} of all threads there are."""
     out = {}
     for path in glob.glob('/proc/[0-9]*/task/[0-9]*/stat'):
         try:

@@ -61,7 +61,7 @@ pub(super) fn open(
     let what = |how| format!("Cannot serve {name} by {how}");
     let address = match &options.front {
         FrontChoice::Ublk => {
-            let made = match orphan(options)? {
+            let made = match record(options).orphan()? {
                 Some(left) if !inherit::is_known(&left, &snapshot.superblock) => {
                     let path = format!("/dev/ublkb{}", left.id);
                     return Err(Error::new(Kind::Refused, what("ublk"))
@@ -104,12 +104,4 @@ pub(super) fn lookout(options: &AttachOptions, waker: Waker) -> Result<Option<Lo
 /// Where the number of this resource's device is kept.
 pub(super) fn record(options: &AttachOptions) -> Record {
     Record::new(&options.run_dir, options.config.name.as_str())
-}
-
-/// The device of this resource that waits for a server.
-///
-/// # Errors
-/// It has one, or the kernel does not say.
-pub(super) fn orphan(options: &AttachOptions) -> Result<Option<Left>> {
-    record(options).orphan()
 }

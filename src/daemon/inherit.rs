@@ -94,7 +94,7 @@ fn is_one_of(left: &Left, own: [Option<GenerationId>; 2]) -> bool {
 /// # Errors
 /// It has a server, or the kernel does not say; its record cannot be written.
 pub(super) fn look(options: &AttachOptions, superblock: &Superblock) -> Result<Inheritance> {
-    let Some(mut left) = device::orphan(options)? else { return Ok(Inheritance::None) };
+    let Some(mut left) = device::record(options).orphan()? else { return Ok(Inheritance::None) };
     let id = left.id;
     if options.front != FrontChoice::Ublk {
         left.data = None;

@@ -437,8 +437,7 @@ pub(super) struct Sides<'a> {
 impl Sides<'_> {
     /// Where there is data: what is to be typed there.
     fn force(&self) -> String {
-        let where_it_is = if self.has_data { "this node" } else { self.peer };
-        format!("on {where_it_is}: `rblk promote {} --force`", self.name)
+        format!("on {}: `rblk promote {} --force`", self.with_data(), self.name)
     }
 
     /// Which node that is.

@@ -23,6 +23,7 @@ const SUFFIX: &str = ".ublk";
 const REMOVE_LIMIT: Duration = Duration::from_secs(2);
 /// The same if somebody uses it, whose requests are to fail first.
 const TAKE_LIMIT: Duration = Duration::from_millis(UBLK_STOP_MS);
+/// How often that is waited for.
 const TAKE_TRIES: u32 = 4;
 /// Time for the driver to learn that the server of a device has ended, and the pause between two looks.
 const SERVER_ENDS: Duration = Duration::from_secs(5);

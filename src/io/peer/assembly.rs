@@ -200,7 +200,7 @@ impl Assembly {
 
     /// Puts `bytes` where [`Assembly::room`] says, which must be enough for them: it is for a record of TLS when more
     /// is needed.
-    pub(super) fn put(&mut self, pool: &mut Pool, bytes: &[u8]) {
+    pub fn put(&mut self, pool: &mut Pool, bytes: &[u8]) {
         let room = self.room();
         let mut rest = bytes;
         if let Some((buf, got, missing)) = room.payload {
