@@ -104,7 +104,12 @@ def test_disk_with_a_file_system():
     with Lab() as lab:
         for make in (['mke2fs', '-q', '-F', '-t', 'ext4'], ['mke2fs', '-q', '-F', '-t', 'ext2']):
             make_disk(lab.a.disk, 65 * MIB)
-            subprocess.run(make + [lab.a.disk], check=True, timeout=30)
+            subprocess.run([*make, lab.a.disk], check=True, timeout=30)
+            with _unchanged(lab.a.disk):
+                for options in ([], ['--force']):
+                    _refused(lab.a.rblk('create', 't', *options, check=False), 'end of it', 'wipefs')
+            make_disk(lab.a.disk, 65 * MIB)
+            subprocess.run([*make, lab.a.disk, '60M'], check=True, timeout=30)
             with _unchanged(lab.a.disk):
                 _refused(lab.a.rblk('create', 't', check=False), 'ext', '--force')
             lab.a.create('--force')

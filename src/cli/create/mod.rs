@@ -63,15 +63,7 @@ impl Create {
                 .why(order(&error.to_string()))
                 .remedy("use a disk of another size")
         })?;
-        let found = holds(&backing, &layout).map_err(|error| Error::io(what(), error))?;
-        match found {
-            Some(found) if !self.force => {
-                return Err(Error::new(Kind::Refused, what())
-                    .why(format!("there is {found} on it"))
-                    .remedy("check `disk` in the configuration; --force overwrites it"));
-            }
-            _ => {}
-        }
+        // The first, since --force is no way past it.
         let reaches = file_system_bytes(&backing).map_err(|error| Error::io(what(), error))?;
         let room = layout.data_sectors() * SECTOR_BYTES;
         if let Some(bytes) = reaches.filter(|bytes| *bytes > room) {
@@ -80,6 +72,14 @@ impl Create {
                  it is needed: `wipefs -a {}`",
                 disk.display()
             )));
+        }
+        match holds(&backing, &layout).map_err(|error| Error::io(what(), error))? {
+            Some(found) if !self.force => {
+                return Err(Error::new(Kind::Refused, what())
+                    .why(format!("there is {found} on it"))
+                    .remedy("check `disk` in the configuration; --force overwrites it"));
+            }
+            _ => {}
         }
         let owner = Owner { volume: config.volume_id(), node };
         if self.force {
