@@ -83,6 +83,37 @@ fn every_verb_has_an_example_a_man_page_and_completions() {
     assert_eq!(found.collect::<BTreeSet<_>>(), pages);
 }
 
+/// What the links of a page lead to, below `folder`: neither the web nor another place in the page itself.
+fn links(folder: &Path, page: &str) -> Vec<PathBuf> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    targets
+        .filter(|to| !to.is_empty() && !to.starts_with("http"))
+        .map(|to| folder.join(to))
+        .collect()
+}
+
+#[test]
+fn the_links_of_installed_pages_lead_somewhere() {
+    let dir = tempfile::tempdir().expect("dir");
+    install(dir.path(), &[]);
+    let folder = dir.path().join("usr/share/doc/rblk");
+    let mut seen = 0;
+    for path in tree(&folder).iter().filter(|path| path.extension().is_some_and(|ext| ext == "md"))
+    {
+        let page = std::fs::read_to_string(path).expect("UTF-8");
+        for link in links(&folder, &page) {
+            assert!(link.exists(), "{}: {}", path.display(), link.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen} links");
+    let handlers = std::fs::read_to_string(folder.join("handlers.md")).expect("there");
+    assert!(
+        handlers.contains("`/usr/local/sbin:/usr/local/bin:"),
+        "a path that is nobody's own has changed"
+    );
+}
+
 #[test]
 fn what_is_installed_has_its_prefix_and_can_be_removed() {
     let dir = tempfile::tempdir().expect("dir");
